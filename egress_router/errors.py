@@ -8,7 +8,6 @@ and what to do about it. Adapters chain the original exception and never log; wh
 from __future__ import annotations
 
 import errno as errno_names
-import os
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -77,11 +76,6 @@ class KernelError(EgressRouterError):
         super().__init__(f"{step}: {cause}{code}{advice}")
         self.step = step
         self.errno = errno
-
-    @classmethod
-    def from_errno(cls, step: str, errno: int, *, remedy: str = "") -> KernelError:
-        """The same, with the cause in the words of strerror(3)."""
-        return cls(step, os.strerror(errno), errno=errno, remedy=remedy)
 
 
 class VerificationError(EgressRouterError):
