@@ -33,8 +33,11 @@ class Problem:
     line: int | None = None
 
     def __str__(self) -> str:
-        where = self.variable if self.line is None else f"{self.variable} line {self.line}"
-        return f"{where}: {self.message}"
+        if self.line is not None:
+            return f"{self.variable} line {self.line}: {self.message}"
+        if self.message.startswith(self.variable):
+            return self.message
+        return f"{self.variable}: {self.message}"
 
 
 class EgressRouterError(Exception):

@@ -1,0 +1,70 @@
+"""Settings that every daemon has, whatever its mode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from egress_router.config import variables
+from egress_router.config.settings import (
+    Environment,
+    read_choice,
+    read_link_name,
+    read_port,
+    read_seconds,
+)
+from egress_router.config.text import Problems
+from egress_router.errors import ConfigurationError, Problem
+
+LOG_FORMATS = ("json", "text")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogConfig:
+    """`format` None: text on a terminal, else json."""
+
+    format: str | None
+    level: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonConfig:
+    """What lifecycle, logs, admin endpoint and watch need to know."""
+
+    log: LogConfig
+    admin_port: int | None
+    watch_s: float
+    interface: str | None
+
+
+def parse_log(environment: Environment, found: list[Problem]) -> LogConfig:
+    """The log's format and level; problems are appended to `found`."""
+    format_problems = Problems(variables.LOG_FORMAT.name, found)
+    level_problems = Problems(variables.LOG_LEVEL.name, found)
+    level = read_choice(environment, variables.LOG_LEVEL, level_problems, LOG_LEVELS)
+    if environment.is_set(variables.ROUTER_DEBUG):
+        level = "debug"
+    return LogConfig(
+        format=read_choice(environment, variables.LOG_FORMAT, format_problems, LOG_FORMATS),
+        level=level or "info",
+    )
+
+
+def parse_daemon(environment: Environment) -> DaemonConfig:
+    """The settings all daemons share; raises ConfigurationError with every problem."""
+    found: list[Problem] = []
+    config = DaemonConfig(
+        log=parse_log(environment, found),
+        admin_port=read_port(
+            environment, variables.ADMIN_PORT, Problems(variables.ADMIN_PORT.name, found)
+        ),
+        watch_s=read_seconds(
+            environment, variables.WATCH, Problems(variables.WATCH.name, found), low=0.2, high=60
+        ),
+        interface=read_link_name(
+            environment, variables.INTERFACE, Problems(variables.INTERFACE.name, found)
+        ),
+    )
+    if found:
+        raise ConfigurationError(tuple(found))
+    return config
