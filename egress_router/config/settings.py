@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from egress_router.config.variables import Variable
 
 _SECONDS = re.compile(r"(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,6})?\Z")
-_LINK = re.compile(r"[^\s/:%\x00-\x1f]{1,15}\Z")  # dev_valid_name() of the kernel, and no zone marks
+_LINK = re.compile(
+    r"[^\s/:%\x00-\x1f]{1,15}\Z"
+)  # dev_valid_name() of the kernel, and no zone marks
 _MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\Z")
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -52,7 +54,9 @@ class Environment:
             problems.add(f"both {variable.name} and {file_variable.name} are set; expected one")
             return None
         if path in self.unreadable:
-            problems.add(f"{file_variable.name} {quote(path)} cannot be read: {self.unreadable[path]}")
+            problems.add(
+                f"{file_variable.name} {quote(path)} cannot be read: {self.unreadable[path]}"
+            )
             return None
         return self.files.get(path)
 
@@ -122,5 +126,7 @@ def read_mac(environment: Environment, variable: Variable, problems: Problems) -
     mac = text.lower().replace("-", ":")
     if _MAC.match(mac) and not int(mac[:2], 16) & 1 and mac != "00:00:00:00:00:00":
         return mac
-    problems.add(f"{quote(text)} is invalid: expected a unicast MAC address such as 02:e6:c0:a8:0c:63")
+    problems.add(
+        f"{quote(text)} is invalid: expected a unicast MAC address such as 02:e6:c0:a8:0c:63"
+    )
     return None

@@ -125,13 +125,18 @@ PROBE = Variable(
     programs=("init",),
     default="0.6",
     unit="s",
-    meaning="how long one round of address probes listens for a holder (RFC 5227 would take 4 to 7)",
+    meaning="how long one round of address probes listens for a holder; RFC 5227 takes 4 to 7",
 )
 CLUSTER_CIDRS = Variable(
     name="EGRESS_CLUSTER_CIDRS",
     programs=("init",),
     meaning="networks the pod itself reaches by the cluster link, such as the service network; "
     "answers to clients need no entry",
+)
+SERVICE_HOST = Variable(
+    name="KUBERNETES_SERVICE_HOST",
+    programs=("init",),
+    meaning="set by Kubernetes; the pod reaches this address by the cluster link",
 )
 ADMIN_PORT = Variable(
     name="EGRESS_ADMIN_PORT",
