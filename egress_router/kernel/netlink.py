@@ -1,0 +1,308 @@
+"""rtnetlink of one network namespace: observe it, and change it step by step (rtnetlink(7))."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from egress_router.errors import KernelError
+from egress_router.kernel import decode, devconf, netns
+from egress_router.plan.state import (
+    LINK_ALIAS,
+    MARK,
+    PROTOCOL,
+    Link,
+    LinkAddress,
+    NewLink,
+    Observed,
+    Route,
+    RouteKind,
+    Rule,
+    Setting,
+    Sysctl,
+)
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
+_GONE = {errno.ESRCH, errno.ENOENT, errno.EADDRNOTAVAIL, errno.ENODEV}
+_NODAD = 0x02  # IFA_F_NODAD
+_PROC_SYS = Path("/proc/sys")
+_SCTP = Path("/proc/sys/net/netfilter/nf_conntrack_sctp_timeout_established")
+_REMEDIES = {
+    errno.EPERM: "init needs CAP_NET_ADMIN",
+    errno.EOPNOTSUPP: "the node's kernel lacks this feature (module macvlan?)",
+}
+
+
+class Netlink:
+    """A netlink socket in one namespace: the pod's own, or the one at `path`."""
+
+    def __init__(self, path: str | None = None) -> None:
+        if path is None:
+            self._route: Any = IPRoute()
+        else:
+            with netns.entered(path):
+                self._route = IPRoute()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the socket."""
+        self._route.close()
+
+    def observe(self) -> Observed:
+        """Links, addresses, routes and rules as they are; the rest of Observed stays empty."""
+        links = self.observe_links()
+        names = {link.index: link.name for link in links}
+        messages = [m for family in decode.VERSIONS for m in self._route.get_routes(family=family)]
+        rules = [m for family in decode.VERSIONS for m in self._route.get_rules(family=family)]
+        decoded = (decode.address(message, names) for message in self._route.get_addr())
+        return Observed(
+            links=links,
+            addresses=tuple(address for address in decoded if address is not None),
+            routes=tuple(decode.route(message, names) for message in messages),
+            rules=tuple(decode.rule(message) for message in rules),
+            sysctls=observe_sysctls(tuple(names.values())),
+            sctp=_SCTP.exists(),
+        )
+
+    def observe_links(self) -> tuple[Link, ...]:
+        """All links of the namespace."""
+        return tuple(decode.link(message) for message in self._route.get_links())
+
+    def observe_counters(self, name: str) -> dict[str, int]:
+        """A link's packet and byte counters; empty if there is no such link."""
+        for message in self._route.get_links():
+            if message.get_attr("IFLA_IFNAME") == name:
+                return decode.counters(message)
+        return {}
+
+    def create_link(self, link: NewLink) -> None:
+        """Makes the macvlan in the parent's namespace, right into this one, down and marked ours.
+
+        It is named only once it is here: the final name may be taken in the parent's namespace.
+        """
+        temporary = f"egr{os.getpid() % 0x1000000:06x}"
+        home = os.open(netns.OWN, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with Netlink(link.netns) as parents:
+                parents._create_macvlan(link, temporary, home)
+        finally:
+            os.close(home)
+        index = self._index(temporary)
+        self._call(
+            "name the new link",
+            ("link", "set"),
+            {"index": index, "ifname": link.name, "ifalias": LINK_ALIAS},
+        )
+
+    def _create_macvlan(self, link: NewLink, name: str, target: int) -> None:
+        self._call(
+            f"make a macvlan on {link.parent}",
+            ("link", "add"),
+            {
+                "ifname": name,
+                "kind": "macvlan",
+                "link": self._index(link.parent),
+                "macvlan_mode": str(link.mode),
+                "address": link.mac,
+                "mtu": link.mtu,
+                "net_ns_fd": target,
+            },
+        )
+
+    def delete_link(self, name: str) -> None:
+        """Deletes a link; one that is gone already is fine."""
+        self._call(f"delete link {name}", ("link", "del"), {"ifname": name}, missing_ok=True)
+
+    def change_link(self, name: str, *, up: bool | None, mtu: int | None, mac: str | None) -> None:
+        """Sets what is not None."""
+        wanted: dict[str, object] = {"index": self._index(name)}
+        if mtu is not None:
+            wanted["mtu"] = mtu
+        if mac is not None:
+            wanted["address"] = mac
+        if up is not None:
+            wanted["state"] = "up" if up else "down"
+        self._call(f"change link {name}", ("link", "set"), wanted)
+
+    def set_setting(self, setting: Setting) -> None:
+        """Sets one per-link IPv4 setting."""
+        step = f"set {setting.name}={setting.value} on {setting.link}"
+        try:
+            devconf.set_devconf(self._index(setting.link), setting.name, setting.value)
+        except OSError as error:
+            raise _refused(step, error) from error
+
+    def add_address(self, address: LinkAddress, *, probe: bool) -> None:
+        """Adds an address; without `probe`, an IPv6 one skips duplicate address detection."""
+        interface = address.interface
+        wanted = self._address(address)
+        if not probe and interface.version == 6:
+            wanted["flags"] = _NODAD
+        if address.ours:
+            wanted["proto"] = PROTOCOL
+        self._call(f"add address {interface} to {address.link}", ("addr", "add"), wanted)
+
+    def delete_address(self, address: LinkAddress) -> None:
+        """Removes an address; one that is gone already is fine."""
+        step = f"remove address {address.interface} from {address.link}"
+        self._call(step, ("addr", "del"), self._address(address), missing_ok=True)
+
+    def _address(self, address: LinkAddress) -> dict[str, object]:
+        interface = address.interface
+        return {
+            "index": self._index(address.link),
+            "address": str(interface.ip),
+            "prefixlen": interface.network.prefixlen,
+            "family": _FAMILIES[interface.version],
+        }
+
+    def change_route(self, command: str, route: Route) -> None:
+        """`add` or `del`; deleting one that is gone already is fine."""
+        wanted: dict[str, object] = {
+            "family": _FAMILIES[route.version],
+            "dst": str(route.destination),
+            "table": route.table,
+            "type": route.kind.value,
+            "proto": route.protocol,
+            "scope": route.scope,
+            "priority": route.metric,
+        }
+        if route.gateway is not None and route.gateway.version == route.version:
+            wanted["gateway"] = str(route.gateway)
+        elif route.gateway is not None:
+            wanted["via"] = {"family": _FAMILIES[6], "addr": str(route.gateway)}
+        if route.source is not None:
+            wanted["prefsrc"] = str(route.source)
+        if route.link is not None and route.kind is RouteKind.UNICAST:
+            wanted["oif"] = self._index(route.link)
+        if route.onlink:
+            wanted["flags"] = "onlink"
+        if route.attributes:
+            wanted["metrics"] = dict(route.attributes)
+        verb = "add" if command == "add" else "remove"
+        step = f"{verb} route {render_route(route)}"
+        self._call(step, ("route", command), wanted, missing_ok=command == "del")
+
+    def change_rule(self, command: str, rule: Rule) -> None:
+        """`add` or `del`; deleting one that is gone already is fine."""
+        wanted: dict[str, object] = {
+            "family": _FAMILIES[rule.version],
+            "table": rule.table,
+            "priority": rule.priority,
+            "protocol": rule.protocol,
+        }
+        if rule.mark is not None:
+            wanted |= {"fwmark": rule.mark, "fwmask": MARK}
+        if rule.destination is not None:
+            wanted["dst"] = str(rule.destination.network_address)
+            wanted["dst_len"] = rule.destination.prefixlen
+        if rule.source is not None:
+            wanted["src"] = str(rule.source.network_address)
+            wanted["src_len"] = rule.source.prefixlen
+        if rule.destination_port is not None:
+            wanted["dport_range"] = f"{rule.destination_port}:{rule.destination_port}"
+        step = f"{'add' if command == 'add' else 'remove'} rule {render_rule(rule)}"
+        self._call(step, ("rule", command), wanted, missing_ok=command == "del")
+
+    def _index(self, name: str) -> int:
+        try:
+            found = self._route.link_lookup(ifname=name)
+        except NetlinkError:
+            found = ()
+        if not found:
+            raise KernelError(f"look up link {name}", "there is no such link", errno=errno.ENODEV)
+        return int(found[0])
+
+    def _call(
+        self,
+        step: str,
+        change: tuple[str, str],
+        wanted: dict[str, object],
+        *,
+        missing_ok: bool = False,
+    ) -> None:
+        subject, command = change
+        try:
+            getattr(self._route, subject)(command, **wanted)
+        except NetlinkError as error:
+            if not (missing_ok and error.code in _GONE):
+                raise _refused(step, OSError(error.code, os.strerror(error.code))) from error
+
+
+def observe_sysctls(links: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """The values under /proc/sys that the plan may want changed; absent ones are left out."""
+    paths = ["net/ipv6/conf/all/forwarding", *(f"net/ipv6/conf/{n}/disable_ipv6" for n in links)]
+    values = []
+    for path in paths:
+        try:
+            values.append((path, (_PROC_SYS / path).read_text(encoding="ascii").strip()))
+        except OSError:
+            continue
+    return tuple(values)
+
+
+def set_sysctl(sysctl: Sysctl) -> None:
+    """Writes a value under /proc/sys unless it is there already."""
+    path = _PROC_SYS / sysctl.path
+    step = f"set {sysctl.path.replace('/', '.')}={sysctl.value} for {sysctl.purpose}"
+    try:
+        if path.read_text(encoding="ascii").strip() != sysctl.value:
+            path.write_text(sysctl.value, encoding="ascii")
+    except FileNotFoundError as error:
+        raise KernelError(
+            step, "this kernel or pod has no IPv6", remedy="leave IPv6 out of EGRESS_SOURCE"
+        ) from error
+    except OSError as error:
+        raise KernelError(
+            step,
+            error.strerror or str(error),
+            errno=error.errno,
+            remedy="/proc/sys is read-only here: give the pod this sysctl "
+            "(securityContext.sysctls), or run init privileged",
+        ) from error
+
+
+def render_route(route: Route) -> str:
+    """A route in ip-route(8)'s words, for messages."""
+    words = ["" if route.kind is RouteKind.UNICAST else f"{route.kind} "]
+    words.append("default" if route.is_default else str(route.destination))
+    words.append(f" via {route.gateway}" if route.gateway else "")
+    words.append(f" dev {route.link}" if route.link else "")
+    words.append(f" table {route.table}")
+    return "".join(words)
+
+
+def render_rule(rule: Rule) -> str:
+    """A rule in ip-rule(8)'s words, for messages."""
+    words = [f"priority {rule.priority}"]
+    words += [f"from {rule.source}"] if rule.source else []
+    words += [f"to {rule.destination}"] if rule.destination else []
+    words += [f"dport {rule.destination_port}"] if rule.destination_port else []
+    words += [f"fwmark {rule.mark:#x}"] if rule.mark else []
+    return " ".join([*words, f"lookup {rule.table}"])
+
+
+def _refused(step: str, error: OSError) -> KernelError:
+    code = error.errno or 0
+    return KernelError(
+        step, error.strerror or str(error), errno=code, remedy=_REMEDIES.get(code, "")
+    )

@@ -1,0 +1,179 @@
+"""nftables through libnftables, in a worker process that can be ended when it hangs.
+
+How a rerun knows that nobody touched the table: nft's listing of what was loaded is not the text
+that was loaded, and differs between versions, so the two are not compared. Instead the table's
+comment carries the digest of the text, and an empty set called `seal` the digest of the listing as
+it was right after loading. A table whose listing still has that digest is intact.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from egress_router.errors import KernelError
+from egress_router.plan.ruleset import COMMENT_PREFIX, TABLE, render_removal, ruleset_digest
+from egress_router.plan.state import Table
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+TIMEOUT_S = 10.0  # loading 10,000 destinations takes a tenth of a second; ten seconds is a hang
+
+_WORKER = Path(__file__).with_name("nft_worker.py")
+_LIST = f"list table inet {TABLE}"
+_SEAL = re.compile(r"\n?\tset seal \{\n.*?\n\t\}\n", re.DOTALL)
+_SEAL_COMMENT = re.compile(r'comment "([0-9a-f]+)"')
+_READ_BYTES = 1 << 20
+
+
+class Nft:
+    """A session with the worker. Start it early: the library loads while the caller imports."""
+
+    def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
+        self._worker = subprocess.Popen(
+            [sys.executable, "-I", str(_WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        self._buffer = bytearray()
+        self._greeted = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the worker."""
+        assert self._worker.stdin is not None  # noqa: S101 (Popen was given pipes)
+        assert self._worker.stdout is not None  # noqa: S101
+        with contextlib.suppress(OSError):
+            self._worker.stdin.close()
+        self._worker.kill()
+        self._worker.wait()
+        self._worker.stdout.close()
+
+    def observe_table(self) -> Table | None:
+        """Our table as it is, or None. A table of that name that is not ours has `ours` False."""
+        answer = self._request(_LIST)
+        if answer["code"]:
+            if "No such file or directory" in answer["error"]:
+                return None
+            raise _refused("list the nftables table", answer)
+        listing, sealed = _open_seal(answer["output"])
+        return Table(
+            ours=f'comment "{COMMENT_PREFIX}' in listing,
+            digest=ruleset_digest(listing),
+            intact=sealed == _digest(listing),
+            text=listing,
+        )
+
+    def check(self, text: str) -> None:
+        """Has the kernel look at a ruleset without loading it; raises KernelError as it answers."""
+        answer = self._request(text, check=True)
+        if answer["code"]:
+            raise _refused("check the nftables ruleset", answer)
+
+    def load(self, text: str | None) -> None:
+        """Replaces our table in one transaction and seals it; None removes it."""
+        answer = self._request(text or render_removal())
+        if answer["code"]:
+            raise _refused("load the nftables ruleset", answer)
+        if text is not None:
+            listing, _ = _open_seal(self._require(_LIST))
+            self._require(
+                f'add set inet {TABLE} seal {{ type mark; comment "{_digest(listing)}"; }}'
+            )
+
+    def observe_counters(self) -> dict[str, tuple[int, int]]:
+        """The table's named counters: packets and bytes by name; empty if there is no table."""
+        answer = self._request(f"list counters table inet {TABLE}", as_json=True)
+        if answer["code"] or not answer["output"]:
+            return {}
+        found = (entry.get("counter") for entry in json.loads(answer["output"])["nftables"])
+        return {c["name"]: (c["packets"], c["bytes"]) for c in found if c is not None}
+
+    def _require(self, command: str) -> str:
+        answer = self._request(command)
+        if answer["code"]:
+            raise _refused("seal the nftables table", answer)
+        return str(answer["output"])
+
+    def _request(
+        self, command: str, *, check: bool = False, as_json: bool = False
+    ) -> dict[str, Any]:
+        assert self._worker.stdin is not None  # noqa: S101 (Popen was given a pipe)
+        if not self._greeted:
+            greeting = self._read_answer()
+            if greeting["code"]:
+                raise KernelError(
+                    "load libnftables", greeting["error"], remedy="install python3-nftables"
+                )
+            self._greeted = True
+        request = json.dumps({"command": command, "check": check, "json": as_json})
+        try:
+            self._worker.stdin.write(request.encode() + b"\n")
+            self._worker.stdin.flush()
+        except OSError as error:
+            raise KernelError("talk to nftables", "the worker process ended") from error
+        return self._read_answer()
+
+    def _read_answer(self) -> dict[str, Any]:
+        assert self._worker.stdout is not None  # noqa: S101 (Popen was given a pipe)
+        descriptor = self._worker.stdout.fileno()
+        deadline = time.monotonic() + self._timeout_s
+        while b"\n" not in self._buffer:
+            wait_s = deadline - time.monotonic()
+            if wait_s <= 0 or not select.select([descriptor], [], [], wait_s)[0]:
+                self._worker.kill()
+                raise KernelError(
+                    "wait for nftables", f"no answer within {self._timeout_s:g} s; it was ended"
+                )
+            chunk = os.read(descriptor, _READ_BYTES)
+            if not chunk:
+                raise KernelError("talk to nftables", "the worker process ended")
+            self._buffer += chunk
+        line, _, rest = bytes(self._buffer).partition(b"\n")
+        self._buffer = bytearray(rest)
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+def _open_seal(listing: str) -> tuple[str, str | None]:
+    """The listing without its seal, and the digest that the seal holds."""
+    seal = _SEAL.search(listing)
+    if seal is None:
+        return listing, None
+    comment = _SEAL_COMMENT.search(seal.group())
+    return listing[: seal.start()] + listing[seal.end() :], comment.group(1) if comment else None
+
+
+def _digest(listing: str) -> str:
+    # Blank lines between objects move when the seal is added; everything else counts.
+    lines = [line for line in listing.splitlines() if line.strip()]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
+
+
+def _refused(step: str, answer: dict[str, Any]) -> KernelError:
+    first = next((line for line in answer["error"].splitlines() if line.strip()), "no message")
+    remedy = ""
+    if "Operation not permitted" in first:
+        remedy = "CAP_NET_ADMIN is needed"
+    elif "not supported" in first or "No such file" in first:
+        remedy = "the node's kernel lacks nf_tables or its NAT and fib expressions"
+    return KernelError(step, first, remedy=remedy)
