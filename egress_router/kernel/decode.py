@@ -43,7 +43,7 @@ def link(message: Any) -> Link:
         carrier=bool(message["flags"] & _IFF_LOWER_UP),
         mtu=message.get_attr("IFLA_MTU"),
         mac=message.get_attr("IFLA_ADDRESS"),
-        alias=message.get_attr("IFLA_IFALIAS"),
+        group=message.get_attr("IFLA_GROUP") or 0,
         parent_index=message.get_attr("IFLA_LINK"),
         macvlan_mode=data.get_attr("IFLA_MACVLAN_MODE") if data and kind == "macvlan" else None,
         inet=tuple((name, inet[name]) for name in _INET) if inet else (),

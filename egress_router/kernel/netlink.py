@@ -14,7 +14,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from egress_router.errors import KernelError
 from egress_router.kernel import decode, devconf, netns
 from egress_router.plan.state import (
-    LINK_ALIAS,
+    LINK_GROUP,
     MARK,
     PROTOCOL,
     Link,
@@ -95,38 +95,26 @@ class Netlink:
         return {}
 
     def create_link(self, link: NewLink) -> None:
-        """Makes the macvlan in the parent's namespace, right into this one, down and marked ours.
+        """Makes the macvlan from the parent's namespace right into this one, down, marked as ours.
 
-        It is named only once it is here: the final name may be taken in the parent's namespace.
+        One request does it all, so that there is no half-made link to find after a kill.
         """
-        temporary = f"egr{os.getpid() % 0x1000000:06x}"
         home = os.open(netns.OWN, os.O_RDONLY | os.O_CLOEXEC)
         try:
             with Netlink(link.netns) as parents:
-                parents._create_macvlan(link, temporary, home)
+                wanted = {
+                    "ifname": link.name,
+                    "kind": "macvlan",
+                    "link": parents._index(link.parent),
+                    "macvlan_mode": str(link.mode),
+                    "address": link.mac,
+                    "mtu": link.mtu,
+                    "group": LINK_GROUP,
+                    "net_ns_fd": home,
+                }
+                parents._call(f"make a macvlan on {link.parent}", ("link", "add"), wanted)
         finally:
             os.close(home)
-        index = self._index(temporary)
-        self._call(
-            "name the new link",
-            ("link", "set"),
-            {"index": index, "ifname": link.name, "ifalias": LINK_ALIAS},
-        )
-
-    def _create_macvlan(self, link: NewLink, name: str, target: int) -> None:
-        self._call(
-            f"make a macvlan on {link.parent}",
-            ("link", "add"),
-            {
-                "ifname": name,
-                "kind": "macvlan",
-                "link": self._index(link.parent),
-                "macvlan_mode": str(link.mode),
-                "address": link.mac,
-                "mtu": link.mtu,
-                "net_ns_fd": target,
-            },
-        )
 
     def delete_link(self, name: str) -> None:
         """Deletes a link; one that is gone already is fine."""
@@ -151,11 +139,11 @@ class Netlink:
         except OSError as error:
             raise _refused(step, error) from error
 
-    def add_address(self, address: LinkAddress, *, probe: bool) -> None:
-        """Adds an address; without `probe`, an IPv6 one skips duplicate address detection."""
+    def add_address(self, address: LinkAddress) -> None:
+        """Adds an address; an IPv6 one skips duplicate address detection, the claim did that."""
         interface = address.interface
         wanted = self._address(address)
-        if not probe and interface.version == 6:
+        if interface.version == 6:
             wanted["flags"] = _NODAD
         if address.ours:
             wanted["proto"] = PROTOCOL

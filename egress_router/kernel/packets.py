@@ -37,7 +37,7 @@ class Sighting:
 
 
 def arp_request(mac: bytes, sender: IPv4Address | None, target: IPv4Address) -> bytes:
-    """A request for `target`; without a sender it is a probe, with sender = target an announcement."""
+    """A request for `target`: a probe without a sender, an announcement with sender = target."""
     source = sender.packed if sender else bytes(4)
     return _ARP.pack(1, 0x0800, 6, 4, _REQUEST, mac, source, bytes(6), target.packed)
 
@@ -113,7 +113,7 @@ def _ipv6(source: IPv6Address, destination: IPv6Address, body: bytes) -> bytes:
 
 def _checksum(data: bytes) -> int:
     """The Internet checksum (RFC 1071)."""
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

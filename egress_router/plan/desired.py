@@ -18,6 +18,7 @@ import ipaddress
 from typing import TYPE_CHECKING
 
 from egress_router.config import variables
+from egress_router.config.init import MTU_MIN
 from egress_router.errors import ConfigurationError, KernelError, Problem
 from egress_router.plan import links
 from egress_router.plan.ruleset import RulesetSpec, render_ruleset
@@ -143,6 +144,20 @@ def _check_facts(config: InitConfig, observed: Observed, egress: str) -> None:
         for held in observed.addresses
         if held.interface.ip == source.address and held.link != egress
     ]
+    if observed.table is not None and not observed.table.ours:
+        raise KernelError(
+            "look at the nftables tables",
+            "a table `inet egress_router` is there that this program did not make",
+            remedy="remove or rename it",
+        )
+    link = observed.link(egress)
+    if config.identity.source(6) is not None and link is not None and link.mtu < MTU_MIN:
+        problems.append(
+            Problem(
+                variable=variables.MTU.name,
+                message=f"link {egress} has MTU {link.mtu}: IPv6 needs at least {MTU_MIN}",
+            )
+        )
     needs_sctp = [rule for rule in config.destinations.rules if rule.protocol == "sctp"]
     if needs_sctp and not observed.sctp:
         problems.append(

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from egress_router.plan.ruleset import ruleset_digest
+from egress_router.plan.ruleset import render_removal, ruleset_digest
 from egress_router.plan.state import (
     CLUSTER_TABLE,
     MAIN_TABLE,
@@ -94,10 +94,9 @@ class SetSysctl:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddAddress:
-    """Adds an address; without `probe`, IPv6 skips duplicate address detection."""
+    """Adds an address that has been claimed, so IPv6 need not detect duplicates again."""
 
     address: LinkAddress
-    probe: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +173,8 @@ def inverse(step: Step, observed: Observed) -> Step | None:  # noqa: C901 (one c
     """The step that undoes another, given the state before it; None if there is nothing to undo."""
     match step:
         case LoadTable():
-            return LoadTable(text=observed.table.text if observed.table else None)
+            table = observed.table
+            return LoadTable(text=render_removal() + table.text if table else None)
         case CreateLink(link=link):
             return DeleteLink(name=link.name)
         case ChangeLink(name=name):
@@ -189,7 +189,7 @@ def inverse(step: Step, observed: Observed) -> Step | None:  # noqa: C901 (one c
         case AddAddress(address=address):
             return DeleteAddress(address=address)
         case DeleteAddress(address=address):
-            return AddAddress(address=address, probe=False)
+            return AddAddress(address=address)
         case AddRoute(route=route):
             return DeleteRoute(route=route)
         case DeleteRoute(route=route):
@@ -302,7 +302,7 @@ def _address_steps(observed: Observed, desired: Desired) -> list[Step]:
         if all(held.interface != address.interface for held in present)
     ]
     steps: list[Step] = [DeleteAddress(address=address) for address in stale]
-    steps.extend(AddAddress(address=address, probe=not desired.takeover) for address in missing)
+    steps.extend(AddAddress(address=address) for address in missing)
     return steps
 
 

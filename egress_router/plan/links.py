@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from egress_router.config import variables
 from egress_router.config.init import MacvlanMode
 from egress_router.errors import ConfigurationError, KernelError, Problem
-from egress_router.plan.state import CLUSTER_TABLE, LINK_ALIAS, MAIN_TABLE, NewLink
+from egress_router.plan.state import CLUSTER_TABLE, LINK_GROUP, MAIN_TABLE, NewLink
 
 if TYPE_CHECKING:
     from egress_router.config.addresses import Identity
@@ -149,7 +149,7 @@ def differences(link: Link, config: LinkConfig, parents: Observed) -> tuple[str,
 
 def is_own(link: Link) -> bool:
     """Whether an earlier run made this link, so that this one may unmake it."""
-    return link.alias == LINK_ALIAS
+    return link.group == LINK_GROUP
 
 
 def _parent_by_subnet(identity: Identity, parents: Observed, exclude: str | None) -> Link | None:

@@ -18,7 +18,7 @@ RULE_PRIORITY = 8686  # ours and the two behind it; before `main` (32766), behin
 PROTOCOL = 86  # rtm_protocol, frp_protocol and ifa_proto of all we add: how a rerun knows its own
 MARK = 0x2000_0000  # one high bit; Kubernetes' and the meshes' marks live in the low half
 UNREACHABLE_METRIC = 0xFFFF_FFFF  # the last resort: any other default route comes before it
-LINK_ALIAS = "egress-router"  # ifalias of a link that we made, and so may unmake
+LINK_GROUP = 86  # link group of a link that we made, and so may unmake; set as it is made
 
 
 class RouteKind(enum.StrEnum):
@@ -40,7 +40,7 @@ class Link:
     carrier: bool = True
     mtu: int = 1500
     mac: str | None = None
-    alias: str | None = None
+    group: int = 0
     parent_index: int | None = None
     macvlan_mode: str | None = None
     inet: tuple[tuple[str, int], ...] = ()

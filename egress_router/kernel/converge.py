@@ -1,0 +1,136 @@
+"""Brings a namespace to the desired state, or leaves it as it was.
+
+1. Observe, desire, diff; the ruleset is checked by the kernel before the first change.
+2. Apply step by step; when one fails, or `applied` raises because the process is to end, undo the
+   earlier ones in reverse and raise what happened.
+3. Observe again. Side effects of the kernel (an address takes its routes along) show up as a new,
+   smaller diff; it is applied too. A diff that does not become empty is an error.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from egress_router.errors import (
+    AddressConflictError,
+    EgressRouterError,
+    KernelError,
+    VerificationError,
+)
+from egress_router.plan.diff import AddRoute, DeleteRoute, LoadTable, Step, diff_state, inverse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from egress_router.plan.state import Desired, Observed
+
+ROUNDS = 4  # two are usual: the change, and the look that finds nothing left
+DAD_TIMEOUT_S = 10.0
+_DAD_POLL_S = 0.05
+
+
+class Kernel(Protocol):
+    """What converging needs of a namespace, real or not."""
+
+    def observe(self) -> Observed:
+        """Everything the plan wants to know."""
+
+    def check(self, ruleset: str) -> None:
+        """Has the kernel look at a ruleset without loading it."""
+
+    def apply(self, step: Step) -> None:
+        """Carries out one step."""
+
+
+def converge(
+    kernel: Kernel,
+    desire: Callable[[Observed], Desired],
+    *,
+    applied: Callable[[Step], None],
+    undo_failed: Callable[[Step, EgressRouterError], None],
+) -> Desired:
+    """Applies what `desire` makes of the observed state until nothing is left to do.
+
+    `applied` hears of every step, `undo_failed` of every inverse step that failed while a failed
+    run was undone. Raises the first failure, or VerificationError.
+    """
+    undo: list[Step] = []
+    try:
+        return _converge(kernel, desire, undo, applied)
+    except BaseException:
+        _undo(kernel, undo, undo_failed)
+        raise
+
+
+def _converge(
+    kernel: Kernel,
+    desire: Callable[[Observed], Desired],
+    undo: list[Step],
+    applied: Callable[[Step], None],
+) -> Desired:
+    left: tuple[Step, ...] = ()
+    for turn in range(ROUNDS):
+        observed = _settled(kernel, desire)
+        desired = desire(observed)
+        left = diff_state(observed, desired)
+        if not left:
+            return desired
+        if turn == 0 and any(isinstance(step, LoadTable) for step in left):
+            kernel.check(desired.table)
+        for step in left:
+            back = inverse(step, observed)
+            if back is not None and isinstance(step, LoadTable):
+                undo.append(back)  # two requests: it may have failed between them
+            kernel.apply(step)
+            if back is not None and not isinstance(step, LoadTable):
+                undo.append(back)
+            applied(step)
+    raise VerificationError(tuple(map(render_step, left)))
+
+
+def render_step(step: Step) -> str:
+    """A step in a few words, such as `AddRoute default via 192.168.12.1`."""
+    detail: object
+    match step:
+        case AddRoute(route=route) | DeleteRoute(route=route):
+            via = f" via {route.gateway}" if route.gateway else ""
+            detail = f"{route.destination}{via} dev {route.link} table {route.table}"
+        case LoadTable(text=text):
+            detail = "removed" if text is None else "replaced"
+        case _:
+            fields = (getattr(step, name) for name in step.__dataclass_fields__)
+            detail = " ".join(str(field) for field in fields if field is not None)
+    return f"{type(step).__name__} {detail}"
+
+
+def _settled(kernel: Kernel, desire: Callable[[Observed], Desired]) -> Observed:
+    """Observes until no wanted address is in duplicate address detection any more (RFC 4862)."""
+    deadline = time.monotonic() + DAD_TIMEOUT_S
+    while True:
+        observed = kernel.observe()
+        wanted = {address.interface.ip for address in desire(observed).addresses}
+        for address in observed.addresses:
+            if address.interface.ip in wanted and address.failed:
+                raise AddressConflictError(
+                    address.interface.ip,
+                    None,
+                    f"duplicate address detection failed on {address.link}",
+                )
+        if not any(a.tentative and a.interface.ip in wanted for a in observed.addresses):
+            return observed
+        if time.monotonic() > deadline:
+            raise KernelError(
+                "wait for duplicate address detection", f"still tentative after {DAD_TIMEOUT_S:g} s"
+            )
+        time.sleep(_DAD_POLL_S)
+
+
+def _undo(
+    kernel: Kernel, undo: list[Step], undo_failed: Callable[[Step, EgressRouterError], None]
+) -> None:
+    for step in reversed(undo):
+        try:
+            kernel.apply(step)
+        except EgressRouterError as error:
+            undo_failed(step, error)

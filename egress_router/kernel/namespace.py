@@ -1,0 +1,101 @@
+"""The pod's network namespace as one thing: observe all of it, apply one step to it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from egress_router.errors import KernelError
+from egress_router.kernel.netlink import Netlink, set_sysctl
+from egress_router.kernel.station import Station
+from egress_router.plan import diff
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from egress_router.config.addresses import Address
+    from egress_router.config.init import ClaimConfig
+    from egress_router.kernel.nft import Nft
+    from egress_router.kernel.packets import Sighting
+    from egress_router.plan.state import Observed
+
+
+class Namespace:
+    """Applies the steps of `plan.diff`. `waiting` hears of a holder while a claim waits for it."""
+
+    def __init__(
+        self,
+        nft: Nft,
+        *,
+        nameservers: tuple[Address, ...],
+        claim: ClaimConfig,
+        waiting: Callable[[Sighting], None],
+    ) -> None:
+        self._nft = nft
+        self._netlink = Netlink()
+        self._nameservers = nameservers
+        self._claim = claim
+        self._waiting = waiting
+
+    def close(self) -> None:
+        """Closes the netlink socket; the nftables session belongs to the caller."""
+        self._netlink.close()
+
+    def observe(self) -> Observed:
+        """Everything the plan wants to know."""
+        return dataclasses.replace(
+            self._netlink.observe(),
+            table=self._nft.observe_table(),
+            nameservers=self._nameservers,
+        )
+
+    def check(self, ruleset: str) -> None:
+        """Has the kernel look at a ruleset without loading it."""
+        self._nft.check(ruleset)
+
+    def apply(self, step: diff.Step) -> None:  # noqa: C901, PLR0912 (one case per kind of step)
+        """Carries out one step; raises KernelError or AddressConflictError as it fails."""
+        netlink = self._netlink
+        match step:
+            case diff.LoadTable(text=text):
+                self._nft.load(text)
+            case diff.CreateLink(link=link):
+                netlink.create_link(link)
+            case diff.DeleteLink(name=name):
+                netlink.delete_link(name)
+            case diff.ChangeLink(name=name, up=up, mtu=mtu, mac=mac):
+                netlink.change_link(name, up=up, mtu=mtu, mac=mac)
+            case diff.Claim(link=name, addresses=addresses):
+                self._claim_addresses(name, addresses)
+            case diff.SetSetting(setting=setting):
+                netlink.set_setting(setting)
+            case diff.SetSysctl(sysctl=sysctl):
+                set_sysctl(sysctl)
+            case diff.AddAddress(address=address):
+                netlink.add_address(address)
+            case diff.DeleteAddress(address=address):
+                netlink.delete_address(address)
+            case diff.AddRoute(route=route):
+                netlink.change_route("add", route)
+            case diff.DeleteRoute(route=route):
+                netlink.change_route("del", route)
+            case diff.AddRule(rule=rule):
+                netlink.change_rule("add", rule)
+            case diff.DeleteRule(rule=rule):
+                netlink.change_rule("del", rule)
+
+    def station(self, name: str) -> Station:
+        """A station on a link, speaking with the link's own MAC."""
+        for link in self._netlink.observe_links():
+            if link.name == name and link.mac is not None:
+                return Station(name, link.mac)
+        raise KernelError(f"speak on {name}", "there is no such link, or it has no MAC address")
+
+    def _claim_addresses(self, name: str, addresses: tuple[Address, ...]) -> None:
+        with self.station(name) as station:
+            station.claim(
+                addresses,
+                probe_s=self._claim.probe_s,
+                timeout_s=self._claim.timeout_s,
+                waiting=self._waiting,
+            )
