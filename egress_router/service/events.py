@@ -44,7 +44,7 @@ DAEMON_STARTED = Event(
 DAEMON_READY = Event(
     name="daemon_ready",
     level="info",
-    meaning="every condition of readiness holds",
+    meaning="every condition of readiness holds; after_s: how long it was not so",
     fields=("mode", "after_s"),
 )
 DAEMON_NOT_READY = Event(
