@@ -1,0 +1,160 @@
+"""`egress-router health` and `egress-router status`: ask the daemons of this network namespace.
+
+An exec probe runs `health` every few seconds, so nothing is imported that start-up would notice:
+the request is one line and the answer is read to its end (HTTP/1.0, RFC 1945).
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+
+from egress_router.service.admin_socket import SOCKET_PREFIX, socket_name
+
+TYPE_CHECKING = False  # the real one costs the 10 ms of importing typing
+if TYPE_CHECKING:
+    from typing import Any
+
+# Kubernetes gives an exec probe 1 s by default and kills it then; a reason is better than a kill.
+TIMEOUT_S = 0.8
+# A person waits longer than a probe.
+STATUS_TIMEOUT_S = 3.0
+ANSWER_LIMIT = 4 * 1024 * 1024  # bytes; ten thousand destinations in a status are one tenth of it
+_UNIX_SOCKETS = "/proc/net/unix"
+_LISTENING = 0x10000  # __SO_ACCEPTCON, column Flags (proc_net_unix; include/linux/net.h)
+
+HEALTH_USAGE = "usage: egress-router health [MODE]"
+STATUS_USAGE = "usage: egress-router status [MODE] [--json]"
+HTTP_OK = 200
+EXIT_OK, EXIT_NOT_READY, EXIT_USAGE = 0, 1, 2
+
+
+class AskError(Exception):
+    """A daemon did not answer; the message says why."""
+
+
+def health_command(arguments: list[str]) -> int:
+    """Exits 0 if every daemon here (or the named one) is ready, else 1 and says why on stderr."""
+    if arguments in (["-h"], ["--help"]):
+        sys.stdout.write(f"{HEALTH_USAGE}\n")
+        return EXIT_OK
+    if len(arguments) > 1 or any(argument.startswith("-") for argument in arguments):
+        sys.stderr.write(f"{HEALTH_USAGE}\n")
+        return EXIT_USAGE
+    modes = tuple(arguments) or find_daemons()
+    problems = [] if modes else ["no daemon runs in this network namespace"]
+    for mode in modes:
+        try:
+            status, body = ask(mode, "/readyz", TIMEOUT_S)
+        except AskError as error:
+            problems.append(f"{mode}: {error}")
+            continue
+        if status != HTTP_OK:
+            problems.extend(
+                f"{mode}: {line}" for line in body.decode(errors="replace").splitlines()
+            )
+    for problem in problems:
+        sys.stderr.write(f"{_printable(problem)}\n")
+    return EXIT_NOT_READY if problems else EXIT_OK
+
+
+def status_command(arguments: list[str]) -> int:
+    """Prints the status of every daemon here (or of the named one) as a table or as JSON.
+
+    `--json` prints the document of one daemon, `{mode: document}` for several.
+    """
+    if arguments in (["-h"], ["--help"]):
+        sys.stdout.write(f"{STATUS_USAGE}\n")
+        return EXIT_OK
+    names = [argument for argument in arguments if argument != "--json"]
+    if len(names) > 1 or any(name.startswith("-") for name in names):
+        sys.stderr.write(f"{STATUS_USAGE}\n")
+        return EXIT_USAGE
+    documents, problems = _ask_status(tuple(names) or find_daemons())
+    for problem in problems or ([] if documents else ["no daemon runs in this network namespace"]):
+        sys.stderr.write(f"{_printable(problem)}\n")
+    if documents:
+        _print_status(documents, as_json="--json" in arguments)
+    return EXIT_OK if documents and not problems else EXIT_NOT_READY
+
+
+def _ask_status(modes: tuple[str, ...]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    import json  # noqa: PLC0415 - `health` does without
+
+    documents, problems = {}, []
+    for mode in modes:
+        try:
+            status, body = ask(mode, "/status", STATUS_TIMEOUT_S)
+            document = json.loads(body) if status == HTTP_OK else None
+        except (AskError, ValueError) as error:
+            problems.append(f"{mode}: {error}")
+            continue
+        if isinstance(document, dict):
+            documents[mode] = document
+        else:
+            problems.append(f"{mode}: /status was answered with {status} and no document")
+    return documents, problems
+
+
+def _print_status(documents: dict[str, dict[str, Any]], *, as_json: bool) -> None:
+    import json  # noqa: PLC0415 - `health` does without
+
+    from egress_router.service.status_text import render_status  # noqa: PLC0415
+
+    if as_json:
+        shown = next(iter(documents.values())) if len(documents) == 1 else documents
+        sys.stdout.write(json.dumps(shown, indent=2) + "\n")
+    else:
+        sys.stdout.write("\n".join(map(render_status, documents.values())))
+
+
+def find_daemons() -> tuple[str, ...]:
+    """The modes whose admin sockets listen in this network namespace, sorted."""
+    with open(_UNIX_SOCKETS, encoding="utf-8", errors="replace") as table:  # noqa: PTH123 - 5 ms
+        return parse_unix_sockets(table.read())
+
+
+def parse_unix_sockets(table: str) -> tuple[str, ...]:
+    """The modes named in the text of /proc/net/unix, sorted.
+
+    A line is `ffff…: 00000002 00000000 00010000 0001 01 12345 @egress-router/http`.
+    """
+    prefix = f"@{SOCKET_PREFIX}"
+    modes = set()
+    for line in table.splitlines()[1:]:
+        fields = line.split(maxsplit=7)
+        if len(fields) == 8 and fields[7].startswith(prefix) and int(fields[3], 16) & _LISTENING:
+            modes.add(fields[7].removeprefix(prefix))
+    return tuple(sorted(modes))
+
+
+def ask(mode: str, path: str, timeout_s: float) -> tuple[int, bytes]:
+    """The status and body a daemon answers to GET; raises AskError if it does not in time."""
+    deadline = time.monotonic() + timeout_s
+    answer = bytearray()
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(timeout_s)
+            connection.connect(socket_name(mode))
+            connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+            while piece := connection.recv(65536):
+                answer += piece
+                if len(answer) > ANSWER_LIMIT:
+                    raise AskError("its answer never ends")
+                connection.settimeout(max(deadline - time.monotonic(), 0.001))
+    except TimeoutError as error:
+        raise AskError(f"no answer within {timeout_s:g} s") from error
+    except ConnectionRefusedError as error:
+        raise AskError("no such daemon runs in this network namespace") from error
+    except (OSError, UnicodeEncodeError) as error:
+        raise AskError(f"cannot be asked: {error}") from error
+    head, separator, body = bytes(answer).partition(b"\r\n\r\n")
+    words = head.split(maxsplit=2)
+    if not separator or len(words) < 2 or not words[1].isdigit():
+        raise AskError("its answer was cut short")
+    return int(words[1]), body
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)

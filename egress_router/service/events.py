@@ -1,0 +1,157 @@
+"""The one table of log events: name, level, meaning, fields.
+
+Rules of the table:
+1. A name is stable: people write alerts on it. The README's table is tested against this one.
+2. The level belongs to the event, so that one name is never info here and error there.
+3. `fields` is everything a line may carry beside timestamp, level and event; a line may leave some
+   out. A mode adds its events by `Event` constants here, and nothing logs by any other name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+Level = Literal["debug", "info", "warning", "error"]
+
+RANKS: Final[dict[str, int]] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+RESERVED: Final = frozenset({"timestamp", "level", "event"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One kind of log line. `head` and `rank` are derived once, for the writer's speed."""
+
+    name: str
+    level: Level
+    meaning: str
+    fields: tuple[str, ...] = ()
+    rank: int = field(init=False, repr=False)
+    head: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rank", RANKS[self.level])
+        object.__setattr__(self, "head", f'"level":"{self.level}","event":"{self.name}"')
+
+
+# --- the daemon itself -------------------------------------------------------------------------
+DAEMON_STARTED = Event(
+    name="daemon_started",
+    level="info",
+    meaning="the mode serves; from now on a stop is a drain",
+    fields=("mode", "version", "pid", "start_s"),
+)
+DAEMON_READY = Event(
+    name="daemon_ready",
+    level="info",
+    meaning="every condition of readiness holds; after_s: how long it was not so",
+    fields=("mode", "after_s"),
+)
+DAEMON_NOT_READY = Event(
+    name="daemon_not_ready",
+    level="warning",
+    meaning="a condition of readiness fails; the reasons say which and why",
+    fields=("mode", "reasons"),
+)
+DAEMON_STOPPING = Event(
+    name="daemon_stopping",
+    level="info",
+    meaning="a signal asked for the end; not ready from now on, connections drain",
+    fields=("mode", "signal", "drain_s"),
+)
+DAEMON_CUT = Event(
+    name="daemon_cut",
+    level="warning",
+    meaning="a second signal, or the drain time, ended what was still open",
+    fields=("mode", "reason"),
+)
+DAEMON_STOPPED = Event(
+    name="daemon_stopped",
+    level="info",
+    meaning="the last line of a daemon",
+    fields=("mode", "exit_code"),
+)
+DAEMON_FAILED = Event(
+    name="daemon_failed",
+    level="error",
+    meaning="the daemon cannot go on; it ends with the exit code",
+    fields=("mode", "error", "exit_code", "traceback"),
+)
+TASK_FAILED = Event(
+    name="task_failed",
+    level="error",
+    meaning="a background task ended though it never should; the daemon ends with exit code 1",
+    fields=("task", "error", "traceback"),
+)
+HANDLER_FAILED = Event(
+    name="handler_failed",
+    level="error",
+    meaning="an unforeseen error ended one connection or request, and nothing else",
+    fields=("task", "error", "traceback"),
+)
+LOOP_ERROR = Event(
+    name="loop_error",
+    level="error",
+    meaning="the event loop reported an error that nobody caught; once per kind and second",
+    fields=("message", "error", "suppressed", "traceback"),
+)
+RELOAD_REQUESTED = Event(
+    name="reload_requested",
+    level="info",
+    meaning="SIGHUP asked to read the configuration again",
+    fields=("mode",),
+)
+LIBRARY_MESSAGE = Event(
+    name="library_message",
+    level="warning",
+    meaning="a warning of a library the product uses",
+    fields=("logger", "message", "traceback"),
+)
+LOG_LINES_LOST = Event(
+    name="log_lines_lost",
+    level="warning",
+    meaning="standard output was blocked or closed; that many lines were dropped here",
+    fields=("count",),
+)
+METRIC_FAILED = Event(
+    name="metric_failed",
+    level="warning",
+    meaning="a metric could not be read and is missing from the answer; once per metric",
+    fields=("metric", "error"),
+)
+
+# --- the network below the daemon ---------------------------------------------------------------
+DRIFT_FOUND = Event(
+    name="drift_found",
+    level="warning",
+    meaning="the kernel no longer shows what init set up; kind: link, address, route, rule, table",
+    fields=("kind", "detail"),
+)
+DRIFT_REPAIRED = Event(
+    name="drift_repaired",
+    level="info",
+    meaning="what had drifted is as init set it up again",
+    fields=("kind", "detail", "repaired_by"),
+)
+REPAIR_FAILED = Event(
+    name="repair_failed",
+    level="error",
+    meaning="a repair was tried and the kernel refused it",
+    fields=("kind", "detail", "error"),
+)
+ADDRESS_ANNOUNCED = Event(
+    name="address_announced",
+    level="debug",
+    meaning="the source address was announced to its neighbours",
+    fields=("address", "link"),
+)
+ADDRESS_CONFLICT = Event(
+    name="address_conflict",
+    level="error",
+    meaning="another station uses the source address; holder is its MAC address",
+    fields=("address", "link", "holder"),
+)
+
+EVENTS: tuple[Event, ...] = tuple(
+    value for value in list(globals().values()) if isinstance(value, Event)
+)

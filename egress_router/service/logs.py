@@ -1,0 +1,132 @@
+"""Logs of every program: `log_event(EVENT, **fields)` and where its lines go.
+
+`configure_logs` decides once where lines go. In a daemon they pass a bounded queue (log_writer);
+one-shot programs write to standard error and wait. Before it is called, lines go to standard error
+as JSON, so that none is lost. `log_event` is the hot path: one comparison when the level is off.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from egress_router.service.events import LIBRARY_MESSAGE, LOG_LINES_LOST, RANKS, Event
+from egress_router.service.log_lines import Clock, Renderer, json_renderer, text_renderer
+from egress_router.service.log_writer import DirectWriter, QueueWriter, Writer
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from egress_router.config.daemon import LogConfig
+
+STDOUT, STDERR = 1, 2
+
+
+class _Log:
+    """What is in force: the lowest rank that is written, how a line looks, where it goes."""
+
+    __slots__ = ("render", "threshold", "writer")
+
+    def __init__(self, threshold: int, render: Renderer, writer: Writer) -> None:
+        self.threshold = threshold
+        self.render = render
+        self.writer = writer
+
+
+_log = _Log(RANKS["info"], json_renderer(Clock()), DirectWriter(STDERR))
+
+
+def log_event(event: Event, /, **fields: Any) -> None:
+    """Writes one event; values are text, numbers, None, tuples, or anything `str()` renders."""
+    log = _log
+    if event.rank >= log.threshold:
+        log.writer.put(log.render(event, fields))
+
+
+def configure_logs(config: LogConfig, *, daemon: bool) -> None:
+    """Puts the configuration in force: daemons write to stdout by a queue, others to stderr."""
+    global _log  # noqa: PLW0603 - the one place where lines of a process go
+    descriptor = STDOUT if daemon else STDERR
+    terminal = os.isatty(descriptor)
+    clock = Clock()
+    render = (
+        text_renderer(clock, colors=terminal and "NO_COLOR" not in os.environ)
+        if (config.format or ("text" if terminal else "json")) == "text"
+        else json_renderer(clock)
+    )
+    writer: Writer = DirectWriter(descriptor)
+    if daemon:
+        writer = QueueWriter(
+            descriptor if _is_open(descriptor) else None,
+            lambda count: render(LOG_LINES_LOST, {"count": count}),
+        )
+    _log = _Log(RANKS[config.level], render, writer)
+
+
+def close_logs(timeout_s: float) -> None:
+    """Writes what is still queued, for no longer than that."""
+    _log.writer.close(timeout_s)
+
+
+def dropped_lines() -> int:
+    """How many lines were lost since the start because nobody took them."""
+    return _log.writer.dropped
+
+
+def describe_error(error: BaseException) -> dict[str, str]:
+    """The fields `error` and `traceback` of an unforeseen error."""
+    return {
+        "error": f"{type(error).__name__}: {error}",
+        "traceback": "".join(traceback.format_exception(error)).rstrip(),
+    }
+
+
+class LibraryHandler(logging.Handler):
+    """Turns warnings of libraries, which use `logging`, into events."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Logs one record of a library."""
+        fields = {"logger": record.name, "message": record.getMessage()}
+        if record.exc_info and record.exc_info[1] is not None:
+            fields["traceback"] = describe_error(record.exc_info[1])["traceback"]
+        log_event(LIBRARY_MESSAGE, **fields)
+
+
+def capture_library_messages() -> None:
+    """Routes `logging`, `warnings` and errors nobody catches into events; nothing else prints."""
+    root = logging.getLogger()
+    root.handlers[:] = [LibraryHandler(level=logging.WARNING)]
+    logging.captureWarnings(capture=True)
+    threading.excepthook = lambda args: _log_stray(
+        args.exc_value, f"thread {args.thread.name if args.thread else 'unknown'}"
+    )
+    sys.unraisablehook = lambda args: _log_stray(args.exc_value, args.err_msg or "cleanup")
+    sys.excepthook = _log_uncaught
+
+
+def _log_stray(error: BaseException | None, where: str) -> None:
+    fields = describe_error(error) if error is not None else {"error": "unknown", "traceback": ""}
+    log_event(
+        LIBRARY_MESSAGE,
+        logger=where,
+        message=fields["error"],
+        traceback=fields["traceback"],
+    )
+
+
+def _log_uncaught(
+    _kind: type[BaseException], error: BaseException, _traceback: TracebackType | None
+) -> None:
+    _log_stray(error, "main")
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,86 @@
+"""The registry that reads the metrics of `metrics.METRICS` when somebody asks.
+
+1. Values come from callables at scrape time; nothing is updated in the background.
+2. The registry is our own: prometheus_client's global one stays untouched. The library is imported
+   at the first scrape, in a thread, because a daemon that nobody scrapes need not pay for it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from egress_router.service.events import METRIC_FAILED
+from egress_router.service.logs import log_event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from prometheus_client.core import Metric as Family
+
+    from egress_router.service.metrics import Metric
+
+    # A number, or one for each combination of label values in the order of the metric's labels:
+    # `{("in",): 12, ("out",): 7}`. None: there is nothing to tell now.
+    Values: TypeAlias = float | Mapping[tuple[str, ...], float] | None
+
+
+class Metrics:
+    """The metrics of one daemon: which of the table it has, and how each is read."""
+
+    def __init__(self) -> None:
+        self._sources: dict[Metric, Callable[[], Values]] = {}
+        self._reported: set[str] = set()
+
+    def provide(self, metric: Metric, source: Callable[[], Values]) -> None:
+        """Says how a metric is read; the callable must not block."""
+        if metric in self._sources:
+            raise ValueError(f"metric {metric.name} has a source already")
+        self._sources[metric] = source
+
+    def collect(self) -> Iterator[Family]:
+        """Reads every metric; prometheus_client calls this at each scrape."""
+        for metric, source in self._sources.items():
+            try:
+                values = source()
+            except Exception as error:  # noqa: BLE001 - one metric's failure must not cost the others
+                self._report(metric, error)
+                continue
+            if values is not None:
+                yield _family(metric, values)
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """The metrics as text and its content type: OpenMetrics if `accept` asks for it."""
+        from prometheus_client import CollectorRegistry  # noqa: PLC0415 - rule 2 above
+        from prometheus_client.exposition import choose_encoder  # noqa: PLC0415
+
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        encode, content_type = choose_encoder(accept)
+        return encode(registry), content_type
+
+    def _report(self, metric: Metric, error: Exception) -> None:
+        if metric.name not in self._reported:
+            self._reported.add(metric.name)
+            log_event(METRIC_FAILED, metric=metric.name, error=f"{type(error).__name__}: {error}")
+
+
+def import_library() -> None:
+    """Imports prometheus_client; called in a thread, for it takes 0.1 s."""
+    import prometheus_client.exposition  # noqa: PLC0415, F401 - rule 2 above
+
+
+def _family(metric: Metric, values: float | Mapping[tuple[str, ...], float]) -> Family:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415
+
+    make = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+    name = metric.name.removesuffix("_total") if metric.kind == "counter" else metric.name
+    family = make(name, metric.help, labels=metric.labels, unit=metric.unit)
+    for labels, value in _samples(values):
+        family.add_metric(labels, value)
+    return family
+
+
+def _samples(
+    values: float | Mapping[tuple[str, ...], float],
+) -> Iterable[tuple[tuple[str, ...], float]]:
+    return (((), values),) if isinstance(values, (int, float)) else values.items()

@@ -1,0 +1,127 @@
+"""The one table of metrics: name, kind, meaning, unit, labels.
+
+1. A name is stable: people build dashboards and alerts on it. The README's table is tested against
+   this one.
+2. Label values come from closed sets (a kind, a direction, a verdict), never from a peer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One metric, named as it is scraped; counters end in `_total`, units in the name."""
+
+    name: str
+    kind: Literal["gauge", "counter"]
+    help: str
+    unit: str = ""
+    labels: tuple[str, ...] = ()
+
+
+BUILD_INFO = Metric(
+    name="egress_router_build_info",
+    kind="gauge",
+    help="always 1; the labels say what runs",
+    labels=("version", "mode"),
+)
+READY = Metric(
+    name="egress_router_ready",
+    kind="gauge",
+    help="1 if the daemon is ready, else 0",
+)
+CONDITION = Metric(
+    name="egress_router_condition",
+    kind="gauge",
+    help="1 if the condition of readiness holds, else 0",
+    labels=("condition",),
+)
+LINK_BYTES = Metric(
+    name="egress_router_link_bytes_total",
+    kind="counter",
+    help="bytes that passed the egress link, as its driver counts them",
+    unit="bytes",
+    labels=("direction",),
+)
+LINK_PACKETS = Metric(
+    name="egress_router_link_packets_total",
+    kind="counter",
+    help="packets that passed the egress link",
+    labels=("direction",),
+)
+NAT_PACKETS = Metric(
+    name="egress_router_nat_packets_total",
+    kind="counter",
+    help="packets counted by the rules of our nftables table",
+    labels=("rule",),
+)
+NAT_BYTES = Metric(
+    name="egress_router_nat_bytes_total",
+    kind="counter",
+    help="bytes counted by the rules of our nftables table",
+    unit="bytes",
+    labels=("rule",),
+)
+REPAIRS = Metric(
+    name="egress_router_repairs_total",
+    kind="counter",
+    help="repairs of drift that succeeded, by kind",
+    labels=("kind",),
+)
+LOOP_LAG = Metric(
+    name="egress_router_loop_lag_seconds",
+    kind="gauge",
+    help="how late a timer ran at worst within the last 30 to 60 seconds",
+    unit="seconds",
+)
+LOOP_ERRORS = Metric(
+    name="egress_router_loop_errors_total",
+    kind="counter",
+    help="errors nobody caught, reported by the event loop",
+)
+HANDLER_ERRORS = Metric(
+    name="egress_router_handler_errors_total",
+    kind="counter",
+    help="connections and requests ended by an unforeseen error",
+)
+LOG_LINES_DROPPED = Metric(
+    name="egress_router_log_lines_dropped_total",
+    kind="counter",
+    help="log lines lost because standard output was blocked or closed",
+)
+# The names below are Prometheus' own for any process; dashboards know them.
+START_TIME = Metric(
+    name="process_start_time_seconds",
+    kind="gauge",
+    help="when the process started, in seconds since 1970",
+    unit="seconds",
+)
+CPU_SECONDS = Metric(
+    name="process_cpu_seconds_total",
+    kind="counter",
+    help="processor time used, user and system",
+    unit="seconds",
+)
+RESIDENT_MEMORY = Metric(
+    name="process_resident_memory_bytes",
+    kind="gauge",
+    help="memory in use",
+    unit="bytes",
+)
+OPEN_DESCRIPTORS = Metric(
+    name="process_open_fds",
+    kind="gauge",
+    help="file descriptors in use",
+)
+DESCRIPTOR_LIMIT = Metric(
+    name="process_max_fds",
+    kind="gauge",
+    help="file descriptors the process may use",
+)
+
+METRICS: tuple[Metric, ...] = tuple(
+    value for value in list(globals().values()) if isinstance(value, Metric)
+)
