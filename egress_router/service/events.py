@@ -152,6 +152,62 @@ ADDRESS_CONFLICT = Event(
     fields=("address", "link", "holder"),
 )
 
+# --- the init program ---------------------------------------------------------------------------
+CONFIGURATION_WARNING = Event(
+    name="configuration_warning",
+    level="warning",
+    meaning="the configuration is accepted, but something in it has no effect or looks mistyped",
+    fields=("message",),
+)
+STEP_APPLIED = Event(
+    name="step_applied",
+    level="debug",
+    meaning="one change was made to the pod's network",
+    fields=("step",),
+)
+UNDO_FAILED = Event(
+    name="undo_failed",
+    level="error",
+    meaning="a run failed, and one of its changes could not be undone",
+    fields=("step", "error"),
+)
+ADDRESS_HELD = Event(
+    name="address_held",
+    level="warning",
+    meaning="another station answers for the source address; init waits for it to go",
+    fields=("address", "holder"),
+)
+ANNOUNCE_FAILED = Event(
+    name="announce_failed",
+    level="warning",
+    meaning="the source address could not be announced to its neighbours",
+    fields=("link", "error"),
+)
+GATEWAY_FOUND = Event(
+    name="gateway_found",
+    level="info",
+    meaning="the gateway answers on the egress link",
+    fields=("gateway", "mac"),
+)
+GATEWAY_SILENT = Event(
+    name="gateway_silent",
+    level="warning",
+    meaning="the gateway does not answer on the egress link; the hint names the usual causes",
+    fields=("gateway", "hint"),
+)
+FLOWS_FORGOTTEN = Event(
+    name="flows_forgotten",
+    level="info",
+    meaning="tracked connections that contradicted the new ruleset were deleted",
+    fields=("count",),
+)
+INIT_DONE = Event(
+    name="init_done",
+    level="info",
+    meaning="the pod's network is set up and verified",
+    fields=("mode", "source", "link", "cluster_link", "destinations", "seconds"),
+)
+
 EVENTS: tuple[Event, ...] = tuple(
     value for value in list(globals().values()) if isinstance(value, Event)
 )

@@ -1,0 +1,167 @@
+"""The command line: names the programs, reads the environment once, maps errors to exit codes.
+
+Imports nothing heavy at the top: a health probe runs every few seconds, and init is waited for.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from egress_router import __version__
+from egress_router.config.addresses import parse_address
+from egress_router.config.settings import Environment
+from egress_router.config.variables import VARIABLES
+from egress_router.errors import (
+    EXIT_CONFIGURATION,
+    EXIT_OK,
+    EXIT_UNEXPECTED,
+    ConfigurationError,
+    EgressRouterError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from egress_router.config.addresses import Address
+
+USAGE = """\
+usage: egress-router COMMAND [ARGUMENT]...
+
+set up and serve
+  init                    set the pod's network namespace up from the environment, and exit
+  redirect                keep the redirect NAT alive and healthy (daemon)
+
+look
+  check [init] [--json]   validate the environment and print the plan; touches nothing
+  health [MODE]           exit 0 if the running daemon is ready (for probes)
+  status [MODE] [--json]  what the running daemon does
+  lab [--keep]            demonstrate it all in network namespaces of this machine
+
+exit codes: 0 done, 1 unexpected, 2 configuration, 3 address conflict,
+            4 kernel or capability, 5 denied
+"""
+_RESOLV_CONF = Path("/etc/resolv.conf")
+_FILE_SUFFIX = "_FILE"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and words[0] in {"-h", "--help", "help"}:
+        sys.stdout.write(USAGE)
+        return EXIT_OK
+    if words and words[0] in {"--version", "version"}:
+        sys.stdout.write(f"egress-router {__version__}\n")
+        return EXIT_OK
+    command = COMMANDS.get(words[0], _mode) if words else _usage
+    try:
+        return command(words)
+    except ConfigurationError as error:
+        for problem in error.problems:
+            sys.stderr.write(f"error: {problem}\n")
+        return error.exit_code
+    except EgressRouterError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_UNEXPECTED
+
+
+def read_environment() -> Environment:
+    """os.environ, and the text of every file that one of our variables points to."""
+    files: dict[str, str] = {}
+    unreadable: dict[str, str] = {}
+    for variable in VARIABLES:
+        path = os.environ.get(variable.name, "").strip()
+        if not path or not variable.name.endswith(_FILE_SUFFIX):
+            continue
+        try:
+            files[path] = Path(path).read_bytes().decode("utf-8")
+        except OSError as error:
+            unreadable[path] = error.strerror or str(error)
+        except UnicodeDecodeError as error:
+            unreadable[path] = f"expected UTF-8 text, found byte {error.object[error.start]:#04x}"
+    # Bytes that are no UTF-8 come as lone surrogates; as `?` they can be printed, and are refused.
+    variables = {k: v.encode("utf-8", "replace").decode() for k, v in os.environ.items()}
+    return Environment(variables=variables, files=files, unreadable=unreadable)
+
+
+def _nameservers() -> tuple[Address, ...]:
+    try:
+        text = _RESOLV_CONF.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ()
+    fields = (line.split() for line in text.splitlines())
+    found = (parse_address(f[1]) for f in fields if len(f) > 1 and f[0] == "nameserver")
+    return tuple(address for address in found if not isinstance(address, str))
+
+
+def _usage(words: list[str]) -> int:
+    if words:
+        sys.stderr.write(f"error: unknown command or argument: {' '.join(words)}\n\n")
+    sys.stderr.write(USAGE)
+    return EXIT_CONFIGURATION
+
+
+def _init(words: list[str]) -> int:
+    if words[1:]:
+        return _usage(words)
+    environment = read_environment()
+    if environment.variables.get("EGRESS_ROUTER_MODE", "").strip() == "unit-test":
+        return _check(["check", "init"])
+    from egress_router.programs.init import run_init  # noqa: PLC0415
+
+    mode = run_init(environment, _nameservers())
+    if mode == "legacy":
+        # A new process: the daemon starts as it would in a container of its own.
+        os.execv(sys.executable, [sys.executable, "-m", "egress_router", "redirect"])  # noqa: S606
+    return EXIT_OK
+
+
+def _check(words: list[str]) -> int:
+    from egress_router.programs.check import run_check  # noqa: PLC0415
+
+    as_json = "--json" in words
+    programs = [word for word in words[1:] if word != "--json"]
+    return run_check(read_environment(), programs, as_json=as_json)
+
+
+def _health(words: list[str]) -> int:
+    from egress_router.service.client import health_command  # noqa: PLC0415
+
+    return health_command(words[1:])
+
+
+def _status(words: list[str]) -> int:
+    from egress_router.service.client import status_command  # noqa: PLC0415
+
+    return status_command(words[1:])
+
+
+def _lab(words: list[str]) -> int:
+    from egress_router.lab.demo import run_lab  # noqa: PLC0415
+
+    return run_lab(words[1:])
+
+
+def _mode(words: list[str]) -> int:
+    from egress_router.modes import mode_names, run_mode  # noqa: PLC0415
+
+    if words[0] not in mode_names() or words[1:]:
+        return _usage(words)
+    return run_mode(words[0], read_environment())
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "init": _init,
+    "check": _check,
+    "health": _health,
+    "status": _status,
+    "lab": _lab,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

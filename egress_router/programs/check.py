@@ -1,0 +1,115 @@
+"""The check program: what the environment describes, without a look at the kernel."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from egress_router.config import variables
+from egress_router.config.init import InitConfig, parse_init
+from egress_router.errors import EXIT_OK, ConfigurationError, Problem
+from egress_router.plan.desired import cluster_networks
+from egress_router.plan.links import HANDED_LINK_NAMES
+from egress_router.plan.ruleset import RulesetSpec, render_ruleset
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from egress_router.config.settings import Environment
+
+USUAL_CLUSTER_LINK = "eth0"
+
+
+def run_check(environment: Environment, programs: list[str], *, as_json: bool) -> int:
+    """Checks the named programs, or every one whose variables are set, and prints what it found.
+
+    Raises ConfigurationError with the problems of all of them together.
+    """
+    if unknown := [program for program in programs if program not in CHECKS]:
+        message = f"unknown program '{unknown[0]}': expected {' or '.join(CHECKS)}"
+        raise ConfigurationError((Problem(variable="check", message=message),))
+    chosen = programs or [name for name in CHECKS if _is_meant(name, environment)] or ["init"]
+    documents: dict[str, dict[str, Any]] = {}
+    problems: list[Problem] = []
+    for name in chosen:
+        try:
+            documents[name] = CHECKS[name](environment)
+        except ConfigurationError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise ConfigurationError(tuple(problems))
+    if as_json:
+        whole = documents if len(documents) > 1 else documents[chosen[0]]
+        sys.stdout.write(json.dumps(whole, indent=2) + "\n")
+    else:
+        sys.stdout.write("\n".join(map(render_check, documents.values())))
+    return EXIT_OK
+
+
+def _is_meant(program: str, environment: Environment) -> bool:
+    """Whether a variable is set that this program alone reads."""
+    return any(
+        variable.programs == (program,) and environment.is_set(variable)
+        for variable in variables.VARIABLES
+        if variable is not variables.SERVICE_HOST
+    )
+
+
+def check_init(environment: Environment) -> dict[str, Any]:
+    """The document of `check init --json`; raises ConfigurationError with every problem.
+
+    Links are named as the pod will most likely have them; nameservers and the cluster link's routes
+    are facts of the running pod, so the ruleset here does not hold them.
+    """
+    config = parse_init(environment)
+    identity = config.identity
+    return {
+        "mode": str(config.mode),
+        "source": [str(source.interface) for source in identity.sources],
+        "gateway": [str(gateway) for gateway in identity.gateways],
+        "destinations": [
+            {
+                "line": rule.line,
+                "protocol": str(rule.protocol),
+                "ports": [rule.first, rule.last],
+                "address": str(rule.address),
+                "target_port": rule.target_port,
+            }
+            for rule in config.destinations.rules
+        ],
+        "fallback": [str(fallback.address) for fallback in config.destinations.fallbacks],
+        "ruleset": render_ruleset(_usual_ruleset(config)),
+        "warnings": list(config.warnings),
+    }
+
+
+def render_check(document: dict[str, Any]) -> str:
+    """The same for a person: what was understood, then the ruleset."""
+    lines = [
+        f"mode         {document['mode']}",
+        f"source       {', '.join(document['source'])}",
+        f"gateway      {', '.join(document['gateway'])}",
+    ]
+    for rule in document["destinations"]:
+        first, last = rule["ports"]
+        ports = str(first) if first == last else f"{first}-{last}"
+        target = f" port {rule['target_port']}" if rule["target_port"] else ""
+        lines.append(f"destination  {rule['protocol']} {ports} to {rule['address']}{target}")
+    lines += [f"fallback     everything else to {address}" for address in document["fallback"]]
+    lines += [f"warning      {warning}" for warning in document["warnings"]]
+    return "\n".join([*lines, "", document["ruleset"]])
+
+
+def _usual_ruleset(config: InitConfig) -> RulesetSpec:
+    return RulesetSpec(
+        cluster=config.link.cluster or USUAL_CLUSTER_LINK,
+        egress=config.link.egress or HANDED_LINK_NAMES[0],
+        sources=tuple(source.address for source in config.identity.sources),
+        destinations=config.destinations if config.mode.redirects else None,
+        cluster_networks=cluster_networks(config),
+        admin_port=config.admin_port,
+    )
+
+
+CHECKS: dict[str, Callable[[Environment], dict[str, Any]]] = {"init": check_init}
