@@ -17,8 +17,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("ip", "addr"),
     ("ip", "rule"),
     ("ip", "-6", "rule"),
-    ("ip", "route", "show", "table", "all"),
-    ("ip", "-6", "route", "show", "table", "all"),
+    ("ip", "route", "show", "table", "all"),  # of both families
     ("ip", "neigh"),
     ("nft", "list", "ruleset"),
     ("conntrack", "-L"),

@@ -49,6 +49,7 @@ def call(wanted: Call) -> bytes:
         if wanted.device:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, wanted.device.encode())
         if wanted.source or wanted.source_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             anywhere = "::" if family == socket.AF_INET6 else "0.0.0.0"
             sock.bind((wanted.source or anywhere, wanted.source_port))
         if wanted.reset:

@@ -23,11 +23,11 @@ class Process:
     """One started program, ended by its own id only."""
 
     def __init__(
-        self, name: str, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, logs: Path
+        self, name: str, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path
     ) -> None:
         self.name = name
-        self.stdout = logs / f"{name}.out"
-        self.stderr = logs / f"{name}.err"
+        self.stdout = log.with_name(f"{log.name}-{name}.out")
+        self.stderr = log.with_name(f"{log.name}-{name}.err")
         with self.stdout.open("wb") as out, self.stderr.open("wb") as err:
             self._popen = subprocess.Popen(
                 argv,

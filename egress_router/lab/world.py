@@ -15,10 +15,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -29,16 +27,18 @@ import egress_router
 from egress_router.lab import dump, namespaces, partner, probe, sentinel
 from egress_router.lab.addresses import ADDRESSES, Address
 from egress_router.lab.capture import Capture, tcpdump_argv
+from egress_router.lab.interruption import signals_held, termination_raises
 from egress_router.lab.process import DEADLINE_S, Process
 from egress_router.lab.spec import HOSTS, Host, LabSpec
 from egress_router.lab.topology import desired_world
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from types import FrameType
+    from collections.abc import Mapping, Sequence
+from typing import Any
 
 ROOT = Path(egress_router.__file__).parent.parent  # where `-m egress_router` finds the package
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PROGRAM = (sys.executable, "-m", "egress_router")
 BARE_PYTHON = (sys.executable, "-I", "-S")
 ASK_TIMEOUT_S = 2.0
 ASK_MARGIN_S = 8.0  # for the interpreter to start on a busy machine
@@ -56,10 +56,11 @@ class Answer:
 
 
 class Lab:
-    """One world of namespaces; a context manager."""
+    """One world of namespaces; a context manager. `program` is the command line of the router."""
 
-    def __init__(self, spec: LabSpec | None = None) -> None:
+    def __init__(self, spec: LabSpec | None = None, *, program: Sequence[str] = PROGRAM) -> None:
         self.spec = spec or LabSpec()
+        self._program = tuple(program)
         self.prefix = ""
         self._kept = False
         self._processes: list[Process] = []
@@ -68,7 +69,7 @@ class Lab:
     def __enter__(self) -> Self:
         namespaces.require_tools()
         with contextlib.ExitStack() as building:
-            building.enter_context(_termination_raises())
+            building.enter_context(termination_raises())
             self.prefix = namespaces.choose_prefix()
             building.callback(self._remove)
             self._build()
@@ -81,6 +82,11 @@ class Lab:
     def namespace(self, host: Host) -> str:
         """The name of a host's namespace."""
         return f"{self.prefix}{host}"
+
+    @property
+    def logs(self) -> Path:
+        """Where the output of its processes is."""
+        return namespaces.log_folder(self.prefix)
 
     def enter(self, host: Host) -> str:
         """The command that opens a shell in a host."""
@@ -131,14 +137,21 @@ class Lab:
     ) -> Process:
         """Starts a program in a host; it ends with the lab at the latest."""
         process = Process(
-            f"{len(self._processes)}-{name or Path(argv[0]).name}",
+            name or Path(argv[0]).name,
             namespaces.inside(self.namespace(host), argv),
             env=_environment(env),
             cwd=ROOT,
-            logs=namespaces.log_folder(self.prefix),
+            log=self.logs / f"{len(self._processes)}-{host}",
         )
         self._processes.append(process)
         return process
+
+    def process(self, name: str) -> Process:
+        """The youngest process of that name; KeyError if there was none."""
+        for process in reversed(self._processes):
+            if process.name == name:
+                return process
+        raise KeyError(name)
 
     def router(
         self,
@@ -150,14 +163,14 @@ class Lab:
         timeout: float = 60.0,
     ) -> subprocess.CompletedProcess[str]:
         """Runs one of the router's programs in the pod; `wrap` goes before it (`privileges`)."""
-        argv = (*wrap, sys.executable, "-m", "egress_router", *argv)
-        return self.run("pod", argv, env, check=check, timeout=timeout)
+        command = (*wrap, *self._program, *argv)
+        return self.run("pod", command, env, check=check, timeout=timeout)
 
     def start_router(
         self, argv: Sequence[str], env: Mapping[str, str], *, wrap: Sequence[str] = ()
     ) -> Process:
         """Starts one of the router's daemons in the pod."""
-        command = (*wrap, sys.executable, "-m", "egress_router", *argv)
+        command = (*wrap, *self._program, *argv)
         return self.start("pod", command, env, name=argv[0])
 
     def start_partner(self, *, tcp: Sequence[int] = (), udp: Sequence[int] = ()) -> Process:
@@ -215,6 +228,12 @@ class Lab:
             local_port=seen["local_port"],
         )
 
+    def lookup(self, host: Host, name: str, kind: str = "A") -> tuple[dict[str, Any], ...]:
+        """Asks each nameserver of a host's resolv.conf; see the `lookup` module for the shape."""
+        module = (sys.executable, "-m", "egress_router.lab.lookup")
+        done = self.run(host, (*module, name, kind))
+        return tuple(map(json.loads, done.stdout.splitlines()))
+
     def capture(self, host: Host, link: str, expression: str = "") -> Capture:
         """Starts tcpdump on a link, with a filter of its own language; returns when it listens."""
         process = self.start(host, tcpdump_argv(link, expression))
@@ -245,7 +264,7 @@ class Lab:
     def _remove(self) -> None:
         if self._kept:
             return
-        with _signals_held():
+        with signals_held():
             for process in reversed(self._processes):
                 process.stop()
             namespaces.remove_world(self.prefix)
@@ -253,31 +272,3 @@ class Lab:
 
 def _environment(env: Mapping[str, str] | None) -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", DEFAULT_PATH), **(env or {})}
-
-
-@contextlib.contextmanager
-def _termination_raises() -> Iterator[None]:
-    """Lets SIGTERM unwind the stack, as SIGINT does, where nobody else has taken it."""
-    ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-
-    def leave(number: int, _: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-@contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
-    """Keeps a second Ctrl-C from interrupting what removes the world; it arrives afterwards."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
