@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from egress_router import __version__
-from egress_router.config.addresses import parse_address
 from egress_router.config.settings import Environment
 from egress_router.config.variables import VARIABLES
 from egress_router.errors import (
@@ -24,8 +23,6 @@ from egress_router.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from egress_router.config.addresses import Address
 
 USAGE = """\
 usage: egress-router COMMAND [ARGUMENT]...
@@ -43,7 +40,6 @@ look
 exit codes: 0 done, 1 unexpected, 2 configuration, 3 address conflict,
             4 kernel or capability, 5 denied
 """
-_RESOLV_CONF = Path("/etc/resolv.conf")
 _FILE_SUFFIX = "_FILE"
 
 
@@ -89,16 +85,6 @@ def read_environment() -> Environment:
     return Environment(variables=variables, files=files, unreadable=unreadable)
 
 
-def _nameservers() -> tuple[Address, ...]:
-    try:
-        text = _RESOLV_CONF.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ()
-    fields = (line.split() for line in text.splitlines())
-    found = (parse_address(f[1]) for f in fields if len(f) > 1 and f[0] == "nameserver")
-    return tuple(address for address in found if not isinstance(address, str))
-
-
 def _usage(words: list[str]) -> int:
     if words:
         sys.stderr.write(f"error: unknown command or argument: {' '.join(words)}\n\n")
@@ -114,7 +100,7 @@ def _init(words: list[str]) -> int:
         return _check(["check", "init"])
     from egress_router.programs.init import run_init  # noqa: PLC0415
 
-    mode = run_init(environment, _nameservers())
+    mode = run_init(environment)
     if mode == "legacy":
         # A new process: the daemon starts as it would in a container of its own.
         os.execv(sys.executable, [sys.executable, "-m", "egress_router", "redirect"])  # noqa: S606

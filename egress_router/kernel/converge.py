@@ -18,7 +18,8 @@ from egress_router.errors import (
     KernelError,
     VerificationError,
 )
-from egress_router.plan.diff import AddRoute, DeleteRoute, LoadTable, Step, diff_state, inverse
+from egress_router.plan.diff import LoadTable, Step, diff_state, inverse
+from egress_router.plan.drift import render_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,21 +88,6 @@ def _converge(
                 undo.append(back)
             applied(step)
     raise VerificationError(tuple(map(render_step, left)))
-
-
-def render_step(step: Step) -> str:
-    """A step in a few words, such as `AddRoute default via 192.168.12.1`."""
-    detail: object
-    match step:
-        case AddRoute(route=route) | DeleteRoute(route=route):
-            via = f" via {route.gateway}" if route.gateway else ""
-            detail = f"{route.destination}{via} dev {route.link} table {route.table}"
-        case LoadTable(text=text):
-            detail = "removed" if text is None else "replaced"
-        case _:
-            fields = (getattr(step, name) for name in step.__dataclass_fields__)
-            detail = " ".join(str(field) for field in fields if field is not None)
-    return f"{type(step).__name__} {detail}"
 
 
 def _settled(kernel: Kernel, desire: Callable[[Observed], Desired]) -> Observed:

@@ -45,6 +45,7 @@ def link(message: Any) -> Link:
         mac=message.get_attr("IFLA_ADDRESS"),
         group=message.get_attr("IFLA_GROUP") or 0,
         parent_index=message.get_attr("IFLA_LINK"),
+        parent_elsewhere=message.get_attr("IFLA_LINK_NETNSID") is not None,
         macvlan_mode=data.get_attr("IFLA_MACVLAN_MODE") if data and kind == "macvlan" else None,
         inet=tuple((name, inet[name]) for name in _INET) if inet else (),
     )

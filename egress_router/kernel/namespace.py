@@ -53,7 +53,7 @@ class Namespace:
         """Has the kernel look at a ruleset without loading it."""
         self._nft.check(ruleset)
 
-    def apply(self, step: diff.Step) -> None:  # noqa: C901, PLR0912 (one case per kind of step)
+    def apply(self, step: diff.Step) -> None:
         """Carries out one step; raises KernelError or AddressConflictError as it fails."""
         netlink = self._netlink
         match step:

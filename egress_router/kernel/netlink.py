@@ -13,6 +13,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from egress_router.errors import KernelError
 from egress_router.kernel import decode, devconf, netns
+from egress_router.plan.drift import render_route, render_rule
 from egress_router.plan.state import (
     LINK_GROUP,
     MARK,
@@ -267,26 +268,6 @@ def set_sysctl(sysctl: Sysctl) -> None:
             remedy="/proc/sys is read-only here: give the pod this sysctl "
             "(securityContext.sysctls), or run init privileged",
         ) from error
-
-
-def render_route(route: Route) -> str:
-    """A route in ip-route(8)'s words, for messages."""
-    words = ["" if route.kind is RouteKind.UNICAST else f"{route.kind} "]
-    words.append("default" if route.is_default else str(route.destination))
-    words.append(f" via {route.gateway}" if route.gateway else "")
-    words.append(f" dev {route.link}" if route.link else "")
-    words.append(f" table {route.table}")
-    return "".join(words)
-
-
-def render_rule(rule: Rule) -> str:
-    """A rule in ip-rule(8)'s words, for messages."""
-    words = [f"priority {rule.priority}"]
-    words += [f"from {rule.source}"] if rule.source else []
-    words += [f"to {rule.destination}"] if rule.destination else []
-    words += [f"dport {rule.destination_port}"] if rule.destination_port else []
-    words += [f"fwmark {rule.mark:#x}"] if rule.mark else []
-    return " ".join([*words, f"lookup {rule.table}"])
 
 
 def _refused(step: str, error: OSError) -> KernelError:

@@ -60,7 +60,7 @@ def desired_state(config: InitConfig, observed: Observed, parents: Observed | No
     egress = links.decide_egress_name(config.link, observed)
     cluster = links.decide_cluster_link(config.link, egress, observed)
     existing = observed.link(egress)
-    create = _decide_creation(config, observed, parents or observed, egress, cluster.name)
+    create = _decide_creation(config, observed, parents, egress, cluster.name)
     _check_facts(config, observed, egress)
     _check_defaults(observed)
     routes = _routes(config, observed, egress, cluster.name)
@@ -109,17 +109,18 @@ def _routed_networks(observed: Observed, cluster: str) -> tuple[Network, ...]:
 
 
 def _decide_creation(
-    config: InitConfig, observed: Observed, parents: Observed, egress: str, cluster: str
+    config: InitConfig, observed: Observed, parents: Observed | None, egress: str, cluster: str
 ) -> NewLink | None:
     existing = observed.link(egress)
     if existing is None:
-        return links.decide_new_link(config, egress, parents, cluster)
+        return links.decide_new_link(config, egress, parents or observed, cluster)
     if existing.name == cluster:
         raise KernelError(_STEP, f"{egress} is the cluster link too", remedy="attach a second link")
-    if not (found := links.differences(existing, config.link, parents)):
+    seen = parents if existing.parent_elsewhere else observed
+    if not (found := links.differences(existing, config.link, seen)):
         return None
     if links.is_own(existing):
-        return links.decide_new_link(config, egress, parents, cluster)
+        return links.decide_new_link(config, egress, parents or observed, cluster)
     raise KernelError(
         _STEP,
         f"link {egress} is not the one asked for: {'; '.join(found)}",

@@ -169,7 +169,7 @@ def diff_state(observed: Observed, desired: Desired) -> tuple[Step, ...]:
     )
 
 
-def inverse(step: Step, observed: Observed) -> Step | None:  # noqa: C901 (one case per kind of step)
+def inverse(step: Step, observed: Observed) -> Step | None:
     """The step that undoes another, given the state before it; None if there is nothing to undo."""
     match step:
         case LoadTable():

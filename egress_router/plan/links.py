@@ -123,8 +123,11 @@ def derive_mac(identity: Identity) -> str:
     return ":".join(f"{byte:02x}" for byte in prefix + tail)
 
 
-def differences(link: Link, config: LinkConfig, parents: Observed) -> tuple[str, ...]:
-    """How an existing egress link differs from what was asked, in words; empty if it fits."""
+def differences(link: Link, config: LinkConfig, parents: Observed | None) -> tuple[str, ...]:
+    """How an existing egress link differs from what was asked, in words; empty if it fits.
+
+    `parents` None: the parent's namespace cannot be seen, and so its name cannot be compared.
+    """
     found = []
     if link.kind == "bridge" or link.name == "lo":
         found.append(f"it is a {link.kind or 'loopback'} link, which cannot be an egress link")
@@ -138,7 +141,7 @@ def differences(link: Link, config: LinkConfig, parents: Observed) -> tuple[str,
                 f"macvlan mode is {link.macvlan_mode}, {variables.MACVLAN_MODE.name} asks "
                 f"{config.mode}"
             )
-    if config.parent is not None:
+    if config.parent is not None and parents is not None:
         parent = next((p.name for p in parents.links if p.index == link.parent_index), None)
         if parent != config.parent:
             found.append(

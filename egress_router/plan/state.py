@@ -31,7 +31,10 @@ class RouteKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """One network link. `inet` and `inet6` hold its per-link settings by sysctl name."""
+    """One network link. `inet` holds its per-link IPv4 settings by sysctl name.
+
+    `parent_elsewhere`: the parent lies in another namespace, where `parent_index` counts.
+    """
 
     index: int
     name: str
@@ -42,9 +45,9 @@ class Link:
     mac: str | None = None
     group: int = 0
     parent_index: int | None = None
+    parent_elsewhere: bool = False
     macvlan_mode: str | None = None
     inet: tuple[tuple[str, int], ...] = ()
-    inet6: tuple[tuple[str, int], ...] = ()
 
     def setting(self, name: str) -> int | None:
         """The value of an IPv4 setting such as `rp_filter`."""

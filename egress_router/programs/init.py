@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 from egress_router.config.init import RouterMode, parse_init
 from egress_router.errors import EgressRouterError, KernelError
 from egress_router.kernel.capability import require_capabilities
+from egress_router.kernel.host import observe_nameservers
 from egress_router.kernel.nft import Nft
 from egress_router.plan.desired import desired_state
 from egress_router.plan.diff import LoadTable, Step
+from egress_router.plan.drift import render_step
 from egress_router.plan.flows import FlowJudge
 from egress_router.service import events
 from egress_router.service.logs import configure_logs, log_event
@@ -67,7 +69,7 @@ class Interruption:
             )
 
 
-def run_init(environment: Environment, nameservers: tuple[Address, ...]) -> RouterMode:
+def run_init(environment: Environment) -> RouterMode:
     """Sets the pod's network namespace up; returns the mode, for `legacy` has a second part.
 
     Raises ConfigurationError, KernelError, AddressConflictError or VerificationError; whatever was
@@ -88,7 +90,7 @@ def run_init(environment: Environment, nameservers: tuple[Address, ...]) -> Rout
         parents = _observe_parents(config, Netlink)
         namespace = Namespace(
             nft,
-            nameservers=nameservers,
+            nameservers=observe_nameservers(),
             claim=config.claim,
             waiting=lambda holder: _waiting(holder, interruption),
         )
@@ -123,7 +125,7 @@ def _converge(
     parents: Observed | None,
     interruption: Interruption,
 ) -> Desired:
-    from egress_router.kernel.converge import converge, render_step  # noqa: PLC0415 (see run_init)
+    from egress_router.kernel.converge import converge  # noqa: PLC0415 (see run_init)
 
     loaded = []
 

@@ -71,6 +71,11 @@ REPAIRS = Metric(
     help="repairs of drift that succeeded, by kind",
     labels=("kind",),
 )
+ADDRESS_CONFLICTS = Metric(
+    name="egress_router_address_conflicts_total",
+    kind="counter",
+    help="times another station was seen to use the source address, at most one in ten seconds",
+)
 LOOP_LAG = Metric(
     name="egress_router_loop_lag_seconds",
     kind="gauge",

@@ -1,0 +1,208 @@
+"""Looks after a pod that has been set up: what has drifted, and where permitted, repairs it.
+
+1. Every call blocks; a daemon makes them from one thread of its own.
+2. What is wanted comes from the configuration, if the daemon has init's; else it is what the first
+   sound look finds.
+3. Without CAP_NET_ADMIN the table cannot be listed: the canary stands for it, and nothing is
+   repaired.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from egress_router.errors import EgressRouterError, KernelError
+from egress_router.kernel.capability import observe_capabilities
+from egress_router.kernel.converge import converge
+from egress_router.kernel.namespace import Namespace
+from egress_router.kernel.netlink import Netlink
+from egress_router.kernel.nft import Nft
+from egress_router.kernel.signs import canary_sings, ruleset_generation
+from egress_router.plan.desired import desired_state
+from egress_router.plan.drift import Finding, find_drift
+from egress_router.plan.snapshot import Router, find_router, snapshot_state
+from egress_router.plan.state import Desired, Observed, Table
+
+if TYPE_CHECKING:
+    from egress_router.config.addresses import Address
+    from egress_router.config.init import ClaimConfig, InitConfig
+    from egress_router.kernel.packets import Sighting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What one look found. `reason` says why there is no router to look after, if there is none.
+
+    `repaired`: findings that are gone because the keeper saw to it. `failure`: why a repair failed.
+    `nat`: packets and bytes by counter name, where they may be read. `link`: the egress link's.
+    """
+
+    router: Router | None
+    reason: str | None = None
+    findings: tuple[Finding, ...] = ()
+    repaired: tuple[Finding, ...] = ()
+    failure: str | None = None
+    link: dict[str, int] = field(default_factory=dict)
+    nat: dict[str, tuple[int, int]] = field(default_factory=dict)
+    mac: str | None = None
+
+
+class Keeper:
+    """`config` None: keep what is found. `interface` None: find the egress link."""
+
+    def __init__(
+        self,
+        *,
+        config: InitConfig | None,
+        interface: str | None,
+        nameservers: tuple[Address, ...],
+        claim: ClaimConfig,
+    ) -> None:
+        capabilities = observe_capabilities()
+        self.may_repair = "CAP_NET_ADMIN" in capabilities
+        self._config = config
+        self._interface = interface
+        self._nameservers = nameservers
+        self._claim = claim
+        self._netlink = Netlink()
+        self._nft: Nft | None = None
+        self._table: Table | None = None
+        self._generation: int | None = None
+        self._kept: Desired | None = None
+        self._router: Router | None = None
+
+    def close(self) -> None:
+        """Closes the sockets and ends the nftables worker."""
+        self._netlink.close()
+        if self._nft is not None:
+            self._nft.close()
+
+    def look(self) -> Look:
+        """Observes, compares, repairs what it may; raises KernelError if it cannot even look."""
+        observed = self._observe()
+        found = find_router(observed, self._interface)
+        if isinstance(found, Router):
+            self._router = found
+        router = self._router
+        try:
+            desired = self._desire(observed)
+        except EgressRouterError as error:
+            return Look(router=router, reason=str(error))
+        if isinstance(desired, str):
+            return Look(router=router, reason=found if isinstance(found, str) else desired)
+        findings = find_drift(observed, desired)
+        failure: str | None = None
+        repaired: tuple[Finding, ...] = ()
+        if self.may_repair and any(finding.repairable for finding in findings):
+            failure, repaired, findings = self._repair(findings)
+        link = observed.link(desired.egress)
+        return Look(
+            router=router or self._find_again(),
+            findings=findings,
+            repaired=repaired,
+            failure=failure,
+            link=self._netlink.observe_counters(desired.egress),
+            nat=self._observe_nat(),
+            mac=link.mac if link else None,
+        )
+
+    def _observe(self) -> Observed:
+        return dataclasses.replace(
+            self._netlink.observe(), table=self._observe_table(), nameservers=self._nameservers
+        )
+
+    def _observe_table(self) -> Table | None:
+        if not self.may_repair:
+            return Table(ours=True, intact=True) if canary_sings() else None
+        generation = ruleset_generation()
+        if generation is None or generation != self._generation:
+            self._table = self._session().observe_table()
+            self._generation = generation
+        return self._table
+
+    def _observe_nat(self) -> dict[str, tuple[int, int]]:
+        if not self.may_repair:
+            return {}
+        try:
+            return self._session().observe_counters()
+        except KernelError:
+            self._end_session()
+            return {}
+
+    def _desire(self, observed: Observed) -> Desired | str:
+        if self._config is not None and self.may_repair:
+            return desired_state(self._config, observed, self._observe_parents(observed))
+        if self._kept is None:
+            if self._router is None:
+                return "no router was found yet"
+            snapshot = snapshot_state(observed, self._router)
+            if isinstance(snapshot, str):
+                return snapshot
+            self._kept = snapshot
+        return self._kept
+
+    def _observe_parents(self, observed: Observed) -> Observed | None:
+        """The parent's namespace, looked into only when a link has to be made on it again."""
+        assert self._config is not None  # noqa: S101 (the only caller has one)
+        path = self._config.link.parent_netns
+        if path is None or (self._router and observed.link(self._router.egress) is not None):
+            return None
+        with Netlink(path) as parents:
+            return parents.observe()
+
+    def _repair(
+        self, findings: tuple[Finding, ...]
+    ) -> tuple[str | None, tuple[Finding, ...], tuple[Finding, ...]]:
+        """Why it failed if it did, what is mended, and what is left."""
+        failure = None
+        try:
+            namespace = Namespace(
+                self._session(),
+                nameservers=self._nameservers,
+                claim=self._claim,
+                waiting=_nobody_waits,
+            )
+            with contextlib.closing(namespace):
+                converge(
+                    namespace,
+                    self._wanted,
+                    applied=lambda _step: None,
+                    undo_failed=lambda _step, _error: None,
+                )
+        except EgressRouterError as error:
+            failure = str(error)
+            self._end_session()
+        self._generation = None
+        observed = self._observe()
+        desired = self._desire(observed)
+        left = findings if isinstance(desired, str) else find_drift(observed, desired)
+        mended = tuple(finding for finding in findings if finding not in left)
+        return failure, mended, left
+
+    def _wanted(self, observed: Observed) -> Desired:
+        desired = self._desire(observed)
+        if isinstance(desired, str):
+            raise KernelError("repair the pod's network", desired)
+        return desired
+
+    def _find_again(self) -> Router | None:
+        found = find_router(self._observe(), self._interface)
+        self._router = found if isinstance(found, Router) else None
+        return self._router
+
+    def _session(self) -> Nft:
+        if self._nft is None:
+            self._nft = Nft()
+        return self._nft
+
+    def _end_session(self) -> None:
+        if self._nft is not None:
+            self._nft.close()
+            self._nft = None
+
+
+def _nobody_waits(_holder: Sighting) -> None:
+    """A daemon's claim has no time to wait: it looks again by itself."""

@@ -1,0 +1,79 @@
+"""Signs of change that cost next to nothing to look for.
+
+1. `canary_sings`: whether our table is in force, without privilege. The table rejects one spare
+   loopback address with a code that nothing else answers with there.
+2. `ruleset_generation`: a number that changes with every nftables transaction of the namespace; so
+   the table needs to be listed only after somebody changed something. Needs CAP_NET_ADMIN.
+3. `open_route_watch`: a netlink socket that becomes readable when a link, address, route or rule
+   changes. What changed is not told: whoever is woken observes afresh, so no event can be missed.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+
+from egress_router.plan.ruleset import CANARY_ADDRESS, CANARY_PORT
+
+_CANARY_TIMEOUT_S = 1.0
+_NETLINK_TIMEOUT_S = 1.0
+_NETLINK_NETFILTER = 12
+_NFT_GETGEN = 10 << 8 | 16  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN
+_REQUEST = 1
+_ERROR = 2
+_HEADER = struct.Struct("=IHHII")
+_NFGENMSG = struct.Struct("=BBH")
+_RECEIVE_BYTES = 65536
+
+# RTMGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE; IPV6_RULE is group 19.
+_GROUPS = 0x1 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 1 << 18
+
+
+def canary_sings() -> bool:
+    """Whether the table in force rejects the canary address; False if anything else answers."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as canary:
+        canary.settimeout(_CANARY_TIMEOUT_S)
+        try:
+            canary.connect((CANARY_ADDRESS, CANARY_PORT))
+        except OSError as error:
+            return error.errno == errno.EHOSTUNREACH  # admin-prohibited, as Linux tells it
+    return False
+
+
+def ruleset_generation() -> int | None:
+    """The generation of the namespace's ruleset, or None where it may not be asked."""
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:
+            netlink.settimeout(_NETLINK_TIMEOUT_S)
+            netlink.bind((0, 0))
+            body = _NFGENMSG.pack(0, 0, 0)
+            netlink.send(_HEADER.pack(_HEADER.size + len(body), _NFT_GETGEN, _REQUEST, 1, 0) + body)
+            answer = netlink.recv(_RECEIVE_BYTES)
+    except OSError:
+        return None
+    if _HEADER.unpack_from(answer)[1] == _ERROR:
+        return None
+    # The first attribute is NFTA_GEN_ID, big-endian as all of nftables' numbers are.
+    return int(struct.unpack_from("!I", answer, _HEADER.size + _NFGENMSG.size + 4)[0])
+
+
+def open_route_watch() -> socket.socket:
+    """A non-blocking socket, readable after any change of links, addresses, routes or rules."""
+    watch = socket.socket(
+        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
+    )
+    watch.bind((0, _GROUPS))
+    return watch
+
+
+def drain_route_watch(watch: socket.socket) -> None:
+    """Reads what is there; a burst that overflowed the socket is just one more change."""
+    while True:
+        try:
+            watch.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
