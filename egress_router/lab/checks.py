@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Call = tuple[Host, str, Address, int]  # who calls, protocol, address, port
 
-CALL_TIMEOUT_S = 2.0
+CALL_TIMEOUT_S = 1.0
 REFUSED_TIMEOUT_S = 0.5  # the lab answers in a millisecond
 RETRY_TIMEOUT_S = 1.0  # one lost SYN is sent again after a second
 RECOVERY_LIMIT_S = 10.0

@@ -28,7 +28,7 @@ def run_lab(argv: Sequence[str]) -> int:
     parser = _parser()
     options = parser.parse_args(argv)
     require_tools()
-    if options.remove:
+    if options.remove is not None:
         try:
             removed = remove_world(options.remove)
         except ValueError as error:

@@ -17,7 +17,7 @@ from dnslib import RCODE, DNSRecord
 
 DNS_PORT = 53
 ANSWER_BYTES = 65535
-TIMEOUT_S = 1.0  # the lab answers in a millisecond
+TIMEOUT_S = 0.5  # the lab answers in a millisecond
 
 
 def parse_nameservers(text: str) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +41,7 @@ ROOT = Path(egress_router.__file__).parent.parent  # where `-m egress_router` fi
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PROGRAM = (sys.executable, "-m", "egress_router")
 BARE_PYTHON = (sys.executable, "-I", "-S")
+END_GRACE_S = 2.0  # for a daemon that drains: its connections end with the world anyway
 ASK_TIMEOUT_S = 2.0
 ASK_MARGIN_S = 8.0  # for the interpreter to start on a busy machine
 
@@ -265,8 +267,11 @@ class Lab:
         if self._kept:
             return
         with signals_held():
-            for process in reversed(self._processes):
-                process.stop()
+            running = [process for process in self._processes if process.running]
+            for process in running:
+                process.signal(signal.SIGTERM)
+            for process in running:
+                process.stop(END_GRACE_S)
             namespaces.remove_world(self.prefix)
 
 
