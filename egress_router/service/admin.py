@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from egress_router.service.health import Readiness
     from egress_router.service.metric_registry import Metrics
 
-BACKLOG = 64
+BACKLOG = 128
 # Two probes, a scraper and a person use five connections; more is a mistake or an attack.
 CONNECTIONS_LIMIT = 64
 IDLE_S = 15.0

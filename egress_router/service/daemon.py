@@ -40,10 +40,10 @@ class Mode(Protocol[Config]):
 
     name: str
 
-    def parse(self, environment: Environment) -> Config:
+    def parse(self, environment: Environment, /) -> Config:
         """The mode's configuration; pure, raises ConfigurationError with every problem."""
 
-    async def serve(self, config: Config, service: Service) -> None:
+    async def serve(self, config: Config, service: Service, /) -> None:
         """Serves until `service.stopping` is set, drains what is open, and returns.
 
         Calls `service.started()` once it serves. Cancelled when draining takes too long.

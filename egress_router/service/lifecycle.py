@@ -6,8 +6,8 @@
    cancelled. Exit code 0 in each case.
 3. A mode that returns or raises without having been asked to stop, or a vital task that ends, ends
    the daemon with an exit code that is not 0.
-4. From the moment the mode has ended the process has `LAST_RESORT_S` left. A thread that hangs in a
-   system call cannot hold it up: Kubernetes would wait for the whole grace period.
+4. From the moment the mode has ended the process has `LAST_RESORT_S` left: the loop waits for its
+   threads when it closes, and one that hangs in a name lookup must not use up the grace period.
 5. The event loop is uvloop's, made by asyncio.Runner and by no global policy: netlink watchers run
    plain loops in threads of their own.
 """
@@ -43,7 +43,7 @@ DRAIN_S = 25.0
 # What a cancelled mode gets to close its connections and log their lines.
 CUT_S = 0.5
 FLUSH_S = 0.3
-LAST_RESORT_S = 1.0
+LAST_RESORT_S = 0.2
 
 
 class Lifecycle:
@@ -127,7 +127,7 @@ class Lifecycle:
         elif self._stop_signals == 1:
             self.loop.call_soon_threadsafe(self._begin_drain, number)
         else:
-            arm_last_resort(EXIT_OK)
+            arm_last_resort(EXIT_OK, CUT_S + LAST_RESORT_S)
             self.loop.call_soon_threadsafe(self._cut, "a second signal")
 
     def _hangup_signal(self) -> None:
@@ -159,26 +159,25 @@ class Lifecycle:
 def run_lifecycle(mode: str, serve: Callable[[Lifecycle], Coroutine[Any, Any, None]]) -> int:
     """Runs `serve` in a loop of uvloop's until it has ended; returns the exit code.
 
-    After that the process ends within `LAST_RESORT_S`, even if a thread hangs.
+    The process ends within `LAST_RESORT_S` of that, even if a thread hangs.
     """
     import uvloop  # noqa: PLC0415 - the one user; tests of the rest run without it
 
     async def live() -> int:
         lifecycle = Lifecycle(mode)
         exit_code = await lifecycle.run(serve(lifecycle))
-        arm_last_resort(exit_code)
+        log_event(DAEMON_STOPPED, mode=mode, exit_code=exit_code)
+        close_logs(FLUSH_S)
+        arm_last_resort(exit_code, LAST_RESORT_S)
         return exit_code
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        exit_code = runner.run(live())
-    log_event(DAEMON_STOPPED, mode=mode, exit_code=exit_code)
-    close_logs(FLUSH_S)
-    return exit_code
+        return runner.run(live())
 
 
-def arm_last_resort(exit_code: int) -> None:
-    """Ends the process after `LAST_RESORT_S` if it has not ended by then."""
-    timer = threading.Timer(LAST_RESORT_S, end_process, (exit_code,))
+def arm_last_resort(exit_code: int, after_s: float) -> None:
+    """Ends the process after that time if it has not ended by then."""
+    timer = threading.Timer(after_s, end_process, (exit_code,))
     timer.daemon = True
     timer.start()
 

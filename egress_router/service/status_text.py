@@ -25,9 +25,7 @@ def render_status(document: Mapping[str, Any]) -> str:
     ]
     rest = {key: value for key, value in document.items() if key not in _HEAD}
     names = sorted(rest, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
-    facts += [
-        (_label(name), _value(name, rest[name])) for name in names if not _is_section(rest[name])
-    ]
+    facts += [_fact(name, rest[name]) for name in names if not _is_section(rest[name])]
     lines = _pairs(facts)
     for name in names:
         if _is_section(rest[name]):
@@ -72,7 +70,7 @@ def _section(value: object) -> list[str]:
         return [f"{_GAP}{line}" for line in _pairs([_fact(k, v) for k, v in value.items()])]
     rows = value if isinstance(value, list) else []
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    table = [[_label(column).upper() for column in columns]]
+    table = [[_fact(column, 0)[0].upper() for column in columns]]
     table += [[_fact(column, row.get(column))[1] for column in columns] for row in rows]
     return [f"{_GAP}{line}" for line in _columns(table)]
 

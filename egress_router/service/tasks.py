@@ -75,7 +75,7 @@ class LoopErrors:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._kinds: dict[tuple[str, str], tuple[float, int]] = {}
+        self._kinds: dict[tuple[object, ...], tuple[float, int]] = {}
         self.total = 0
 
     def __call__(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -83,7 +83,7 @@ class LoopErrors:
         self.total += 1
         message = str(context.get("message", ""))
         error = context.get("exception")
-        kind = (message, type(error).__name__)
+        kind = _kind(message, error)
         logged_at, suppressed = self._kinds.get(kind, (float("-inf"), 0))
         now = self._now()
         if now - logged_at < 1:
@@ -94,3 +94,16 @@ class LoopErrors:
         self._kinds[kind] = (now, 0)
         fields = describe_error(error) if isinstance(error, BaseException) else {}
         log_event(LOOP_ERROR, message=message, suppressed=suppressed, **fields)
+
+
+def _kind(message: str, error: object) -> tuple[object, ...]:
+    """What makes two errors the same: the type and the line that raised it, else the message.
+
+    The message alone will not do, it names objects by their addresses.
+    """
+    if not isinstance(error, BaseException):
+        return (message,)
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return (type(error), trace and (trace.tb_frame.f_code, trace.tb_lineno))
