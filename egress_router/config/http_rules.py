@@ -51,13 +51,13 @@ class HttpRules:
     warnings: tuple[Problem, ...] = ()
 
 
-def parse_http_rules(text: str, *, variable: str = VARIABLE) -> HttpRules:
-    """The rules a list describes; `variable` is named in messages (a file has its own).
+def parse_http_rules(text: str | None, *, variable: str = VARIABLE) -> HttpRules:
+    """The rules a list describes, None if it is not set; messages name `variable` (a file's own).
 
     Raises ConfigurationError with every problem of the list.
     """
     problems, warnings = Problems(variable), Problems(variable)
-    lines = split_lines(text, problems)
+    lines = split_lines(text or "", problems)
     if not lines and not problems.found:
         problems.add(f"No {VARIABLE} specified: the list has no rule, expected at least one")
     parsed = [_parse_rule(line, problems, warnings) for line in lines]
