@@ -70,7 +70,9 @@ class KernelError(EgressRouterError):
 
     exit_code = EXIT_KERNEL
 
-    def __init__(self, step: str, cause: str, *, errno: int | None = None, remedy: str = "") -> None:
+    def __init__(
+        self, step: str, cause: str, *, errno: int | None = None, remedy: str = ""
+    ) -> None:
         code = f" ({errno_names.errorcode.get(errno, errno)})" if errno else ""
         advice = f"; {remedy}" if remedy else ""
         super().__init__(f"{step}: {cause}{code}{advice}")

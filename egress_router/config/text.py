@@ -21,7 +21,9 @@ PORT_MIN, PORT_MAX = 1, 65535
 _DECIMAL = re.compile(r"(?:0|[1-9][0-9]{0,18})\Z")
 _COMMENT = re.compile(r"[ \t]#.*\Z")
 _BLANKS = " \t"
-QUOTE_LIMIT = 120  # characters of a bad line that a message repeats: enough to find it, one screen line
+QUOTE_LIMIT = (
+    120  # characters of a bad line that a message repeats: enough to find it, one screen line
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

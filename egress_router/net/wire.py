@@ -62,13 +62,21 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """One record of the answer section; `value` is an address, or the target of a CNAME."""
+class Alias:
+    """A CNAME record of the answer section."""
 
     owner: Labels
-    type: RecordType
+    target: Labels
     ttl_s: int
-    value: IPAddress | Labels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """A record of the answer section that has the type asked for."""
+
+    owner: Labels
+    address: IPAddress
+    ttl_s: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +85,8 @@ class Answer:
 
     rcode: int
     truncated: bool
-    records: tuple[Record, ...] = ()
+    aliases: tuple[Alias, ...] = ()
+    addresses: tuple[Address, ...] = ()
     negative_ttl_s: int | None = None
 
 
@@ -118,7 +127,8 @@ def parse_answer(data: bytes, query: Query, *, limit: int) -> Answer:
     return Answer(
         rcode=rcode,
         truncated=False,
-        records=tuple(_parse_records(data, spans)),
+        aliases=tuple(_parse_aliases(data, spans)),
+        addresses=tuple(_parse_addresses(data, spans, query.type)),
         negative_ttl_s=_parse_negative_ttl(data, spans),
     )
 
@@ -136,20 +146,19 @@ def _check_question(scan: Scan, data: bytes, count: int, query: Query) -> int:
     return offset + _QUESTION_TAIL.size
 
 
-def _parse_records(data: bytes, spans: tuple[Span, ...]) -> Iterator[Record]:
+def _parse_aliases(data: bytes, spans: tuple[Span, ...]) -> Iterator[Alias]:
     for span in spans:
-        if span.section != 0 or span.rclass != _CLASS_IN:
-            continue
-        match span.type:
-            case RecordType.A:
-                value: IPAddress | Labels = IPv4Address(bytes(_parse(data, span).data))
-            case RecordType.AAAA:
-                value = IPv6Address(bytes(_parse(data, span).data))
-            case RecordType.CNAME:
-                value = tuple(label.lower() for label in _parse(data, span).label.label)
-            case _:
-                continue
-        yield Record(owner=span.owner, type=RecordType(span.type), ttl_s=span.ttl_s, value=value)
+        if span.section == 0 and span.rclass == _CLASS_IN and span.type == RecordType.CNAME:
+            target = tuple(label.lower() for label in _parse(data, span).label.label)
+            yield Alias(owner=span.owner, target=target, ttl_s=span.ttl_s)
+
+
+def _parse_addresses(data: bytes, spans: tuple[Span, ...], wanted: RecordType) -> Iterator[Address]:
+    kind = IPv4Address if wanted == RecordType.A else IPv6Address
+    for span in spans:
+        if span.section == 0 and span.rclass == _CLASS_IN and span.type == wanted:
+            address = kind(bytes(_parse(data, span).data))
+            yield Address(owner=span.owner, address=address, ttl_s=span.ttl_s)
 
 
 def _parse_negative_ttl(data: bytes, spans: tuple[Span, ...]) -> int | None:
