@@ -122,8 +122,10 @@ class Lookup:
             edns = self._standings.knows_edns(server)
             query = Query(id=self._random_id(), name=name, type=rtype, edns=edns)
             answer = await self._ask(server, query, tcp=tcp)
-            if answer.truncated:
+            if answer.truncated and not tcp:
                 answer = await self._ask(server, query, tcp=True)
+            if answer.truncated:
+                return _Verdict.USELESS
             if answer.rcode in (Rcode.FORMERR, Rcode.BADVERS) and edns:
                 self._standings.note_plain(server)
                 continue
