@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from egress_router.net.names import parse_name
 from egress_router.net.watched import WatchedFile
@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     HostsTable: TypeAlias = Mapping[Labels, tuple[IPAddress, ...]]
 
 HOSTS = Path("/etc/hosts")
+
+
+class HostsFile(Protocol):
+    """Tells which names need no nameserver."""
+
+    def current(self) -> HostsTable:
+        """Addresses by name."""
 
 
 def parse_hosts(text: str) -> HostsTable:

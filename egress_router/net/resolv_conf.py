@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from egress_router.net.watched import WatchedFile
 
@@ -29,6 +29,24 @@ class Nameserver:
 
     address: IPAddress
     port: int = 53
+
+
+class Servers(Protocol):
+    """Tells which nameservers to ask now."""
+
+    def current(self) -> tuple[Nameserver, ...]:
+        """At most three, in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FixedServers:
+    """Nameservers that do not come from a file."""
+
+    servers: tuple[Nameserver, ...]
+
+    def current(self) -> tuple[Nameserver, ...]:
+        """The same ones always."""
+        return self.servers
 
 
 def parse_resolv_conf(text: str) -> tuple[Nameserver, ...]:

@@ -16,7 +16,7 @@ import asyncio
 import secrets
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from egress_router.net.cache import Cache
 from egress_router.net.hosts import watch_hosts
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 
     from egress_router.net.cache import Entry, Key
     from egress_router.net.endpoint import IPAddress
-    from egress_router.net.hosts import HostsTable
+    from egress_router.net.hosts import HostsFile
     from egress_router.net.resolution import Outcome
-    from egress_router.net.resolv_conf import Nameserver
+    from egress_router.net.resolv_conf import Servers
     from egress_router.net.scan import Labels
     from egress_router.net.servers import ResolverCounts
 
@@ -53,31 +53,6 @@ HOSTS_TTL_S = 1.0  # as often as the file is looked at
 
 _TYPE_OF = {4: RecordType.A, 6: RecordType.AAAA}
 _FAMILY_OF = {rtype: family for family, rtype in _TYPE_OF.items()}
-
-
-class Servers(Protocol):
-    """Tells which nameservers to ask now."""
-
-    def current(self) -> tuple[Nameserver, ...]:
-        """At most three, in order."""
-
-
-class HostsFile(Protocol):
-    """Tells which names need no nameserver."""
-
-    def current(self) -> HostsTable:
-        """Addresses by name."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FixedServers:
-    """Nameservers that do not come from a file."""
-
-    servers: tuple[Nameserver, ...]
-
-    def current(self) -> tuple[Nameserver, ...]:
-        """The same ones always."""
-        return self.servers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,8 +17,8 @@ from dnslib import CNAME, QTYPE, RR, A, DNSLabel
 from egress_router.net.hosts import parse_hosts
 from egress_router.net.lookup import LookupLimits
 from egress_router.net.resolution import ResolutionCause, ResolutionError, Source, State
-from egress_router.net.resolv_conf import Nameserver, watch_resolv_conf
-from egress_router.net.resolver import FixedServers, Resolver, ResolverSettings
+from egress_router.net.resolv_conf import FixedServers, Nameserver, watch_resolv_conf
+from egress_router.net.resolver import Resolver, ResolverSettings
 from tests.loopback.nameserver import Asked, ScriptedNameserver, Send
 
 LIMITS = LookupLimits(try_s=0.4, lookup_s=2.5)
