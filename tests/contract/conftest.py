@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 
 import pytest
+
 from model.bench import OpenBench, fake_bench, real_bench
 
 

@@ -1,33 +1,21 @@
 """Whatever was there before, the pod ends in the wanted state, on the fake kernel and the real."""
 
-import contextlib
 import random
-from dataclasses import replace
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from model import worlds
-from model.bench import Bench, Failing, KilledError, OpenBench, fake_bench
-from model.environments import DUAL, GATEWAY_6, PLAIN, SERVER, SOURCE, SOURCE_6
-from model.kernel import FakeKernel
-from model.scenarios import SCENARIOS, V6, Scenario
 
 from egress_router.config.init import InitConfig
-from egress_router.errors import AddressConflictError, EgressRouterError, KernelError
-from egress_router.kernel.converge import converge
 from egress_router.plan.diff import (
     AddAddress,
-    AddRoute,
-    Claim,
-    DeleteAddress,
-    DeleteRoute,
-    LoadTable,
-    diff_state,
-    inverse,
 )
 from egress_router.plan.state import CLUSTER_TABLE, MAIN_TABLE, Observed, RouteKind
+from model import worlds
+from model.bench import OpenBench, fake_bench
+from model.environments import GATEWAY_6, PLAIN, SERVER, SOURCE, SOURCE_6
+from model.scenarios import SCENARIOS, V6, Scenario
 
 # What a router may be changed to. All are laid over the dual-stack scenario.
 CHANGES: dict[str, dict[str, str]] = {

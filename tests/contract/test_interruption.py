@@ -4,21 +4,19 @@ import difflib
 import os
 import signal
 import time
-from collections.abc import Callable
 
 import pytest
-from model import worlds
+
+from egress_router.config.init import InitConfig
+from egress_router.errors import AddressConflictError
+from egress_router.kernel.converge import converge
+from egress_router.plan.diff import DeleteLink, Step
+from egress_router.plan.state import MAIN_TABLE, Observed, RouteKind
 from model.bench import Bench, Failing, KilledError, OpenBench, fake_bench
 from model.environments import DUAL, SOURCE_6
 from model.kernel import FakeKernel, normal
 from model.real import run
 from model.scenarios import SCENARIOS, Scenario
-
-from egress_router.config.init import InitConfig
-from egress_router.errors import AddressConflictError, EgressRouterError
-from egress_router.kernel.converge import converge
-from egress_router.plan.diff import AddAddress, DeleteLink, Step
-from egress_router.plan.state import MAIN_TABLE, Observed, RouteKind
 
 CHILD_LIMIT_S = 20
 TAKEOVER = {"EGRESS_CONFLICT": "takeover"}  # spares each of many runs a tenth of a second
@@ -43,7 +41,7 @@ REAL = ["fresh-new-link", "changed-source", "from-host-address"]
 
 
 def prepare(name: str, opened: OpenBench) -> tuple[Bench, InitConfig]:
-    """A pod as it is before the run in question, with things of others in it; and what is wanted."""
+    """A pod as it is before the run in question, others' things in it; and what is wanted."""
     scenario, before, after = BEFORE[name]
     pod = opened(SCENARIOS[scenario])
     if before is not None:
@@ -183,7 +181,7 @@ def golden_state(prepared: tuple[Bench, InitConfig]) -> Observed:
 
 @pytest.mark.netns
 def test_killed_at_every_step_on_the_real_kernel(on_real: OpenBench) -> None:
-    """SIGKILL after any step: the next run ends in the golden state, and has nothing of it twice."""
+    """SIGKILL after any step: the next run ends in the golden state, nothing of it twice."""
     scenario = SCENARIOS["new-link"]
     undisturbed = on_real(scenario)
     steps = undisturbed.converge(undisturbed.configure(**TAKEOVER))

@@ -7,10 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import pytest
-from model import worlds
-from model.kernel import FakeKernel, normal
-from model.real import RealWorld, real_world
-from model.scenarios import Scenario
 
 from egress_router.config.init import InitConfig
 from egress_router.errors import EgressRouterError
@@ -19,6 +15,10 @@ from egress_router.kernel.netlink import Netlink
 from egress_router.plan.desired import desired_state
 from egress_router.plan.diff import Step
 from egress_router.plan.state import Desired, Observed
+from model import worlds
+from model.kernel import FakeKernel, normal
+from model.real import RealWorld, real_world
+from model.scenarios import Scenario
 
 
 class KilledError(Exception):
@@ -99,6 +99,7 @@ class Failing:
 
 @contextlib.contextmanager
 def fake_bench(scenario: Scenario) -> Iterator[Bench]:
+    """A scenario on the fake kernel."""
     parents = worlds.NODE if scenario.has_node else None
     kernel = FakeKernel(scenario.world, parents=parents)
     yield Bench(
@@ -112,6 +113,7 @@ def fake_bench(scenario: Scenario) -> Iterator[Bench]:
 
 @contextlib.contextmanager
 def real_bench(scenario: Scenario) -> Iterator[Bench]:
+    """A scenario on the real kernel, in namespaces that go with it."""
     if os.geteuid() != 0:
         pytest.skip("network namespaces need root")
     with real_world(scenario.world) as world, world.kernel() as (kernel, _):

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import re
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -60,13 +61,18 @@ class RealWorld:
         """Everything the pod's namespace holds, as the system's own programs show it."""
         with self.entered():
             shown = [
-                _sorted(run("ip", "-d", "link")),
-                run("ip", "addr"),
+                # The queue is made when a link first comes up, and then stays.
+                _sorted(re.sub(r"qdisc \w+", "", run("ip", "-d", "link"))),
+                re.sub(r"qdisc \w+", "", run("ip", "addr")),
                 _sorted(run("ip", "-d", "-4", "route", "show", "table", "all")),
                 _sorted(run("ip", "-d", "-6", "route", "show", "table", "all")),
                 run("ip", "-4", "rule"),
                 run("ip", "-6", "rule"),
-                *sorted(run("nft", "-s", "list", "ruleset").replace("}\ntable", "}\n\0table").split("\0")),
+                *sorted(
+                    run("nft", "-s", "list", "ruleset")
+                    .replace("}\ntable", "}\n\0table")
+                    .split("\0")
+                ),
             ]
             for conf in sorted(Path("/proc/sys/net").glob("ipv[46]/conf/*/*")):
                 with contextlib.suppress(OSError):  # some are for writing only

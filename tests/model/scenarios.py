@@ -5,6 +5,8 @@
 
 from dataclasses import dataclass
 
+from egress_router.config.init import InitConfig
+from egress_router.plan.state import Observed
 from model import worlds
 from model.environments import (
     DUAL,
@@ -16,9 +18,6 @@ from model.environments import (
     SOURCE_6,
     configure,
 )
-
-from egress_router.config.init import InitConfig
-from egress_router.plan.state import Observed
 
 V6 = {
     "EGRESS_SOURCE": SOURCE_6,

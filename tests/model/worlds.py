@@ -7,9 +7,8 @@ or a real kernel, adds them.
 import ipaddress
 from dataclasses import replace
 
-from model.environments import GATEWAY, GATEWAY_6
-
 from egress_router.plan.state import Link, LinkAddress, Observed, Route
+from model.environments import GATEWAY, GATEWAY_6
 
 BOOT = 3  # RTPROT_BOOT, what `ip route add` gives
 LINK_SCOPE = 253

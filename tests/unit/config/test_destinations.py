@@ -48,7 +48,8 @@ def shape(found: Destinations) -> list[tuple[object, ...]]:
             id="B1-9-sctp",
         ),
         pytest.param(
-            "80 tcp 203.0.113.25\r\n\t443\ttcp\t203.0.113.25\r\n  # note\r\n\r\n203.0.113.27 # rest\r\n",
+            "80 tcp 203.0.113.25\r\n\t443\ttcp\t203.0.113.25\r\n  # note\r\n\r\n"
+            "203.0.113.27 # rest\r\n",
             [
                 (1, "tcp", 80, 80, "203.0.113.25", None),
                 (2, "tcp", 443, 443, "203.0.113.25", None),
@@ -177,7 +178,7 @@ def test_accepted(text: str, expected: list[tuple[object, ...]]) -> None:
     ],
 )
 def test_refused(text: str | None, line: int | None, message: str) -> None:
-    """A bad list is refused with the variable, the line's number, its text and the originals' words."""
+    """A bad list is refused with the variable, the line's number and the originals' words."""
     found = refusals(text)
     prefix = "EGRESS_DESTINATION" if line is None else f"EGRESS_DESTINATION line {line}: "
     assert any(problem.startswith(prefix) and message in problem for problem in found), found
