@@ -11,7 +11,8 @@ What it guarantees, chain by chain:
 4. `guard_forward`: only redirected connections and their answers pass through the pod.
 5. `guard_input`: the outside network opens nothing. Router advertisements and redirects from there
    are dropped, so no sysctl is needed against them.
-6. `guard_output`: the pod opens connections by the cluster link only to the cluster.
+6. `guard_output`: by the cluster link the pod sends answers, and to the cluster; connections that
+   it opened elsewhere before the table was there end.
    One spare loopback address is rejected with a code that nothing else gives: the canary, by which
    an unprivileged daemon sees that the table is in force.
 
@@ -240,7 +241,8 @@ def _guard_chains(spec: RulesetSpec) -> Iterator[str]:
         f"\t\tip daddr {CANARY_ADDRESS} tcp dport {CANARY_PORT} reject with icmp admin-prohibited"
     )
     yield f"\t\toifname != {cluster} accept"
-    yield "\t\tct state != new accept"
+    yield "\t\tct direction reply accept"
+    yield "\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept"
     yield "\t\tip daddr @cluster4 accept"
     yield "\t\tip6 daddr @cluster6 accept"
     for version in (4, 6):
