@@ -11,7 +11,7 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from egress_router.lab.addresses import ADDRESSES, Address
 from egress_router.lab.runner import run_init, start_daemon, wait_until_ready
@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 
+class Binding(TypedDict, total=False):
+    """What a calling socket is bound to."""
+
+    source: Address
+    source_port: int
+    device: str
+
+
 Call = tuple[Host, str, Address, int]  # who calls, protocol, address, port
+BoundCall = tuple[Host, str, Address, int, Binding]
 
 CALL_TIMEOUT_S = 1.0
 REFUSED_TIMEOUT_S = 0.5  # the lab answers in a millisecond
@@ -203,11 +212,12 @@ def _calls_out(lab: Lab, port: int, timeout: float) -> list[Answer | str]:
     return ask_all(lab, calls, timeout)
 
 
-def ask_all(lab: Lab, calls: Sequence[Call], timeout: float) -> list[Answer | str]:
+def ask_all(lab: Lab, calls: Sequence[Call | BoundCall], timeout: float) -> list[Answer | str]:
     """Makes calls side by side, so that many timeouts take the time of one."""
 
-    def ask(call: Call) -> Answer | str:
-        return lab.ask(*call, timeout=timeout)
+    def ask(call: Call | BoundCall) -> Answer | str:
+        options: Binding = call[4] if len(call) == 5 else {}
+        return lab.ask(*call[:4], timeout=timeout, **options)
 
     with ThreadPoolExecutor(len(calls)) as pool:
         return list(pool.map(ask, calls))

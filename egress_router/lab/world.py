@@ -155,7 +155,7 @@ class Lab:
                 return process
         raise KeyError(name)
 
-    def router(
+    def router(  # noqa: PLR0913 - as `run`, and who runs it with what privileges
         self,
         argv: Sequence[str],
         env: Mapping[str, str],
