@@ -14,7 +14,7 @@ _SCRIPT = r"""
 echo '== links'; ip -o -d link
 echo '== addresses'; ip -o addr
 echo '== rules'; ip rule; ip -6 rule
-echo '== routes'; ip -4 route show table all; ip -6 route show table all | grep -v ' expires '
+echo '== routes'; ip -4 route show table all; ip -6 route show table all
 echo '== ruleset'; nft -s list ruleset
 echo '== settings'
 for name in /proc/sys/net/ipv4/conf/*/rp_filter /proc/sys/net/ipv4/conf/*/forwarding \
