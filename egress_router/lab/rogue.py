@@ -17,7 +17,7 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 
 ALL_NODES = IPv6Address("ff02::1")
 ETHERTYPES = {4: b"\x08\x00", 6: b"\x86\xdd"}
@@ -27,7 +27,7 @@ LIFETIME_S = 1800
 def checksum(data: bytes) -> int:
     """The Internet checksum (RFC 1071)."""
     data += bytes(len(data) % 2)
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
@@ -83,6 +83,15 @@ def redirect_v6(
     return icmpv6(sender, victim, body + struct.pack("!BB6s", 2, 1, mac))
 
 
+def redirect(mac: bytes, *words: str) -> bytes:
+    """Either kind of redirect, from the words of the command line."""
+    if ":" in words[0]:
+        told, victim, destination, next_hop = map(IPv6Address, words[:4])
+        return redirect_v6(mac, told, victim, destination, next_hop)
+    sender, host, server, gateway = map(IPv4Address, words[:4])
+    return redirect_v4(sender, host, server, gateway, (int(words[4]), int(words[5])))
+
+
 def main() -> None:
     """Sends one frame."""
     link, what, *words = sys.argv[1:]
@@ -94,12 +103,7 @@ def main() -> None:
             to, packet = b"\x33\x33\0\0\0\1", advertisement(mac, sender, prefix)
         else:
             to = bytes.fromhex(words[0].replace(":", ""))
-            addresses = [ip_address(word) for word in words[1:5]]
-            if addresses[0].version == 4:
-                ports = (int(words[5]), int(words[6]))
-                packet = redirect_v4(*addresses, ports)  # type: ignore[arg-type]  # all of them IPv4
-            else:
-                packet = redirect_v6(mac, *addresses)  # type: ignore[arg-type]  # all of them IPv6
+            packet = redirect(mac, *words[1:])
         sock.send(to + mac + ETHERTYPES[packet[0] >> 4] + packet)
 
 
