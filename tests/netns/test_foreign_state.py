@@ -88,7 +88,7 @@ OTHERS = ("198.51.100.0/24", "192.0.2.0/25", "table 100", "2001:db8:777::/48")
 
 
 def is_foreign_route(line: str) -> bool:
-    """Whether a line of `ip route` names one of those routes; our table's copies carry our number."""
+    """Whether a line of `ip route` names one of those routes, and is not our table's copy."""
     return any(words in line for words in OTHERS) and "proto 86" not in line
 
 
