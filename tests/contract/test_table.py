@@ -133,7 +133,6 @@ class Hanging:
         pytest.param(None, {}, 0, id="first-load"),
         pytest.param({}, SEVERAL, 0, id="second-load"),
         pytest.param(None, {"EGRESS_DESTINATION": LONG}, 0, id="request-longer-than-a-pipe"),
-        pytest.param(None, {}, 8, id="when-all-is-observed-again"),
     ],
 )
 def test_worker_that_hangs(
@@ -155,7 +154,9 @@ def test_worker_that_hangs(
     pod.converge(pod.configure(**after))
 
 
-@pytest.mark.parametrize("request_of", [Nft.observe_table, lambda nft: nft.load(None)])
+@pytest.mark.parametrize(
+    "request_of", [lambda nft: nft.check("list tables"), lambda nft: nft.load(None)]
+)
 def test_worker_that_died(request_of: Callable[[Nft], object], on_real: OpenBench) -> None:
     """A worker that ended is an error, once; the next request has another one."""
     pod = on_real(SCENARIOS["single-port"])
