@@ -40,6 +40,10 @@ def run_check(environment: Environment, programs: list[str], *, as_json: bool) -
     if problems:
         raise ConfigurationError(tuple(problems))
     if as_json:
+        # The document is a contract of its own: what is only worth a look goes beside it.
+        for document in documents.values():
+            for warning in document.pop("warnings", ()):
+                sys.stderr.write(f"warning: {warning}\n")
         whole = documents if len(documents) > 1 else documents[chosen[0]]
         sys.stdout.write(json.dumps(whole, indent=2) + "\n")
     else:
