@@ -41,9 +41,7 @@ class Nft:
 
     def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
-        self._worker = subprocess.Popen(
-            [sys.executable, "-I", str(_WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        self._worker = _start_worker()
         self._buffer = bytearray()
         self._greeted = False
 
@@ -108,6 +106,13 @@ class Nft:
         found = (entry.get("counter") for entry in json.loads(answer["output"])["nftables"])
         return {c["name"]: (c["packets"], c["bytes"]) for c in found if c is not None}
 
+    def _replace_worker(self) -> None:
+        """Ends a worker that hangs and starts another, by which the run can be undone."""
+        self.close()
+        self._worker = _start_worker()
+        self._buffer.clear()
+        self._greeted = False
+
     def _require(self, command: str) -> str:
         answer = self._request(command)
         if answer["code"]:
@@ -140,7 +145,7 @@ class Nft:
         while b"\n" not in self._buffer:
             wait_s = deadline - time.monotonic()
             if wait_s <= 0 or not select.select([descriptor], [], [], wait_s)[0]:
-                self._worker.kill()
+                self._replace_worker()
                 raise KernelError(
                     "wait for nftables", f"no answer within {self._timeout_s:g} s; it was ended"
                 )
@@ -152,6 +157,12 @@ class Nft:
         self._buffer = bytearray(rest)
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+
+def _start_worker() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-I", str(_WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
 
 
 def _open_seal(listing: str) -> tuple[str, str | None]:
