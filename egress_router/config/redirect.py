@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from egress_router.config import variables
 from egress_router.config.init import InitConfig, RouterMode, parse_init
-from egress_router.config.settings import read_link_name, read_seconds
+from egress_router.config.settings import read_seconds
 from egress_router.config.text import Problems
 from egress_router.errors import ConfigurationError, Problem
 
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 class RedirectConfig:
     """`init` None: the daemon was not told what init was; it keeps what it finds at its start."""
 
-    interface: str | None
     announce_s: float
-    watch_s: float
     init: InitConfig | None
 
 
@@ -46,18 +44,12 @@ def parse_redirect(environment: Environment) -> RedirectConfig:
             claim=dataclasses.replace(init.claim, timeout_s=0.0),
         )
     config = RedirectConfig(
-        interface=read_link_name(
-            environment, variables.INTERFACE, Problems(variables.INTERFACE.name, [])
-        ),
         announce_s=read_seconds(
             environment,
             variables.ANNOUNCE,
             Problems(variables.ANNOUNCE.name, found),
             low=0,
             high=86_400,
-        ),
-        watch_s=read_seconds(
-            environment, variables.WATCH, Problems(variables.WATCH.name, []), low=0.2, high=60
         ),
         init=init,
     )

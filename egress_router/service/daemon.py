@@ -62,7 +62,7 @@ class Service:
         self.readiness = Readiness(mode, age_s=age_s)
         self.metrics = Metrics()
         self._started_at = time.time() - age_s
-        self._status: Callable[[], Mapping[str, Any]] = dict
+        self._status: list[Callable[[], Mapping[str, Any]]] = []
         self.admin = AdminEndpoint(
             readiness=self.readiness, status=self.status_document, metrics=self.metrics
         )
@@ -86,11 +86,11 @@ class Service:
         )
 
     def provide_status(self, source: Callable[[], Mapping[str, Any]]) -> None:
-        """Adds the mode's facts to /status: scalars, mappings, lists; must not block.
+        """Adds facts to /status: scalars, mappings, lists; must not block, and may be called often.
 
         `source`, `gateway` and `link` are shown first, mappings and lists of mappings as sections.
         """
-        self._status = source
+        self._status.append(source)
 
     async def open_admin_port(self, addresses: Iterable[IPv4Address | IPv6Address]) -> None:
         """Opens the admin port, if one is configured, on these cluster-side addresses."""
@@ -108,7 +108,7 @@ class Service:
             "reasons": list(snapshot.reasons),
             "for_s": round(snapshot.for_s, 1),
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._started_at)),
-            **self._status(),
+            **{name: fact for source in self._status for name, fact in source().items()},
             "conditions": {c.name: c.reason or "ok" for c in snapshot.conditions},
             "process": {
                 "pid": os.getpid(),

@@ -14,7 +14,7 @@ from egress_router.service.events import DAEMON_NOT_READY, DAEMON_READY
 from egress_router.service.logs import log_event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 DRAINING = "the daemon drains and will end"
 
@@ -68,6 +68,12 @@ class Readiness:
         """Says that a condition fails, and why: `link macvlan0 is down`."""
         self._reasons[name] = reason
         self._pending.discard(name)
+        self._report()
+
+    def update(self, reasons: Mapping[str, str | None]) -> None:
+        """Says of several conditions at once why each fails, or None: one change, one log line."""
+        self._reasons.update(reasons)
+        self._pending.difference_update(reasons)
         self._report()
 
     def drain(self) -> None:

@@ -1,0 +1,57 @@
+# The commands of this project. `make demo` and `make test` do all their set-up themselves.
+VENV    ?= .venv
+PYTHON  ?= python3
+BIN     := $(VENV)/bin
+STAMP   := $(VENV)/.installed
+JOBS    ?= 2
+SYSTEM  := python3-venv nftables libnftables1 iproute2 tcpdump conntrack curl procps iputils-ping \
+           iputils-arping util-linux
+
+.PHONY: help demo test lint format bench system clean
+help:
+	@echo "make demo   - build a lab of network namespaces and show the router at work (root)"
+	@echo "make test   - lint, then all tests, those on a real kernel included (root)"
+	@echo "make lint   - formatting, lint, types, import contracts"
+	@echo "make bench  - measure (root); see bench/README.md"
+
+demo: $(STAMP) system
+	$(BIN)/egress-router lab
+
+test: lint system
+	$(BIN)/pytest -n $(JOBS) $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) system
+	$(BIN)/python -m bench.redirect
+
+# Debian's packages, where they are missing and we may install them; elsewhere their absence is
+# told by name.
+system:
+	@missing=; for package in $(SYSTEM); do \
+	  dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" = 0 ]; then \
+	    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing; \
+	  else \
+	    echo "missing Debian packages:$$missing; run this as root" >&2; exit 1; \
+	  fi; \
+	fi
+
+$(STAMP): pyproject.toml | system
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/pip install --quiet --editable '.[binding]' --group dev
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
