@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from egress_router.config import variables
+from egress_router.config.check import Checked
 from egress_router.config.http_rules import HttpRules, parse_http_rules, render_http_check
 from egress_router.config.settings import read_count, read_port, read_seconds
 from egress_router.config.text import Problems
@@ -64,17 +65,29 @@ def parse_http(environment: Environment) -> HttpConfig:
     return HttpConfig(rules=rules, port=port, limits=limits, times=times)
 
 
-def document_http(config: HttpConfig) -> dict[str, Any]:
-    """The object that `check http --json` prints."""
-    return render_http_check(config.rules)
+def parse_http_list(environment: Environment) -> HttpRules:
+    """The rules alone; raises ConfigurationError with every problem of the list."""
+    found: list[Problem] = []
+    rules = _parse_rules(environment, found)
+    if rules is None:
+        raise ConfigurationError(tuple(found))
+    return rules
 
 
-def render_http(config: HttpConfig) -> str:
-    """The same for a person: port and rules, each with its line."""
+def check_http(environment: Environment) -> Checked:
+    """What the proxy would do: the rules as an object; port, rules and warnings as text."""
+    config = parse_http(environment)
+    document: dict[str, Any] = render_http_check(config.rules)
+    return Checked(document=document, text=_render(config))
+
+
+def _render(config: HttpConfig) -> str:
     lines = [f"port         {config.port}"]
     for rule in config.rules.rules:
         lines.append(f"line {rule.line:<7} {rule.action} {rule.text.removeprefix('!')}")
-    return "\n".join([*lines, f"otherwise    {config.rules.default}", ""])
+    lines.append(f"otherwise    {config.rules.default}")
+    lines += [f"warning      {warning}" for warning in config.rules.warnings]
+    return "\n".join([*lines, ""])
 
 
 def _parse_rules(environment: Environment, found: list[Problem]) -> HttpRules | None:
