@@ -81,6 +81,10 @@ class Record:
         self.cause: str | None = None
         self.note: str | None = None
 
+    def restart(self) -> None:
+        """Counts the time from now on: the connection has only waited so far."""
+        self.started = time.monotonic()
+
 
 class Ledger:
     """The counts of one daemon; `close` writes a record's line."""

@@ -3,15 +3,14 @@
 1. Nothing is dialled that `decide_addresses` did not return; a retry dials the same addresses.
 2. A decision on a resolved name holds as long as the answer's TTL; a new one is made after that,
    and after any change of the rules or of the router's own addresses.
-3. The network is asked for at each dial: source, link, and whether the link carries anything. With
-   the link down nothing is tried, for it could only fail later and in other words.
+3. Each dial first asks the kernel whether the egress link carries anything. With the link down
+   nothing is tried, for it could only fail later and in other words.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ from egress_router.modes.http.failure import (
     link_down,
 )
 from egress_router.net.dial import DialError, DialLimits, dial
-from egress_router.net.egress import Egress
+from egress_router.net.egress import Egress, LinkProbe
 from egress_router.net.health import Health
 from egress_router.net.resolution import ResolutionError
 from egress_router.policy.guard import build_guard
@@ -30,8 +29,6 @@ from egress_router.policy.rules import Decision, NeedsAddresses, compile_rules
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
-
     from egress_router.config.http import HttpConfig
     from egress_router.modes.http.ledger import Record
     from egress_router.net.resolver import Resolver
@@ -42,23 +39,13 @@ if TYPE_CHECKING:
 MEMORY_MAX = 4096  # decisions remembered; clients choose the names
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Network:
-    """What the watch of the pod's network tells; `trouble` is empty while the link carries."""
-
-    router: Router | None
-    trouble: str
-
-
 class Uplink:
     """The way out, shared by all connections of a daemon."""
 
-    def __init__(
-        self, config: HttpConfig, resolver: Resolver, network: Callable[[], Network]
-    ) -> None:
+    def __init__(self, config: HttpConfig, resolver: Resolver) -> None:
         self.policy = compile_rules(config.rules)
         self._resolver = resolver
-        self._network = network
+        self._link = LinkProbe()
         self._limits = DialLimits(dial_s=config.times.dial_s)
         self._router: Router | None = None
         self._egress = Egress()
@@ -100,11 +87,8 @@ class Uplink:
 
     async def connect(self, target: Target, decision: Decision, record: Record) -> socket.socket:
         """A connection to one of the allowed addresses; raises FailureError."""
-        network = self._network()
-        if network.router is not None:
-            self.follow(network.router)
-        if network.router is None or network.trouble:
-            raise link_down(network.trouble)
+        if trouble := self.trouble():
+            raise link_down(trouble)
         try:
             sock = await dial(
                 decision.addresses,
@@ -114,15 +98,22 @@ class Uplink:
                 limits=self._limits,
             )
         except DialError as error:
-            trouble = self._network().trouble  # it may have gone down under our feet
+            trouble = self.trouble()  # it may have gone down under our feet
             raise (link_down(trouble) if trouble else failure_of_dial(error)) from error
         record.address = peer_of(sock, decision)
         return sock
 
+    def trouble(self) -> str:
+        """Why nothing can leave by the egress link, in words; empty if it can."""
+        if self._router is None:
+            return "init has not set this pod up"
+        return self._link.trouble(self._router.egress)
+
+    def close(self) -> None:
+        """Lets go of what it holds of the system."""
+        self._link.close()
+
     async def _decide(self, target: Target) -> Decision:
-        network = self._network()
-        if network.router is not None:
-            self.follow(network.router)
         settled = self.policy.decide_name(target)
         if not isinstance(settled, NeedsAddresses):
             return settled
