@@ -56,9 +56,9 @@ class _Fields:
 
     def __post_init__(self) -> None:
         names = tuple([name.lower() for name, _ in self.headers])
+        values = [value for _, value in self.headers]
         object.__setattr__(self, "names", names)
-        pairs = zip(names, self.headers, strict=True)
-        object.__setattr__(self, "_last", {name: pair[1] for name, pair in pairs})
+        object.__setattr__(self, "_last", dict(zip(names, values, strict=False)))
 
     def __contains__(self, name: str) -> bool:
         """Whether a field of this name is there; `name` in lower case."""

@@ -146,7 +146,7 @@ class LineScan:
     def _too_long(self, cap: int) -> Exception:
         section, limits = self._section, self._limits
         if cap == self.start + limits.total_bytes:
-            return section.fault(431, f"a head of more than {limits.total_bytes} bytes")
+            return section.fault(431, f"lines of more than {limits.total_bytes} bytes in all")
         if self._first_done:
             return section.fault(431, f"a field line of more than {limits.header_bytes} bytes")
         return section.fault(
