@@ -58,7 +58,8 @@ def open_listeners(
     """One listening socket for each address; `::` is passed over where the kernel has no IPv6.
 
     With a `link` only what arrives by it is heard: Linux answers for an address of one link on
-    every other one (the weak host model, RFC 1122 §3.3.4.2). Raises KernelError naming address and port. On an error none is left open.
+    every other one (the weak host model, RFC 1122 §3.3.4.2). Raises KernelError naming address and
+    port. On an error none is left open.
     """
     opened: list[socket.socket] = []
     with contextlib.ExitStack() as undo:
