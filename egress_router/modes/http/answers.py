@@ -23,10 +23,11 @@ _ALLOWED: Headers = (("Allow", "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"),)
 
 def render_failure(failure: FailureError, *, close: bool, head_only: bool = False) -> bytes:
     """The answer to a request that comes to nothing; `head_only` for HEAD."""
+    reason = failure.reason[:REASON_MAX].replace("§", "section ")  # an answer is ASCII
     return render_answer(
         failure.status,
-        f"{PROXY}: {failure.reason[:REASON_MAX]}",
-        ProxyStatus(proxy=PROXY, error=failure.cause, details=failure.reason[:REASON_MAX]),
+        f"{PROXY}: {reason}",
+        ProxyStatus(proxy=PROXY, error=failure.cause, details=reason),
         close=close,
         head_only=head_only,
         retry_after_s=RETRY_AFTER_S if failure.status == 503 else None,
