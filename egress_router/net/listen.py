@@ -139,7 +139,7 @@ class Listener:
         self._watch()
 
     def close(self) -> None:
-        """Accepts what has already connected, then closes the listening sockets."""
+        """Accepts what has already connected, then closes the listening sockets, for good."""
         for sock in self._sockets:
             # Closing would reset those in the backlog, although they have been told they are in.
             for _ in range(BACKLOG):
@@ -150,6 +150,7 @@ class Listener:
             self._resume.cancel()
         for sock in self._sockets:
             sock.close()
+        self._sockets = ()
         self._give_up_reserve()
 
     def _watch(self) -> None:
