@@ -1,6 +1,7 @@
 # The commands of this project. `make demo` and `make test` do all their set-up themselves.
 VENV    ?= .venv
-PYTHON  ?= python3
+# Debian's own interpreter first: the lab's daemons run as another user, and must be able to read it.
+PYTHON  ?= $(firstword $(wildcard /usr/bin/python3) python3)
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 JOBS    ?= 2

@@ -50,8 +50,8 @@ def converge(
     *,
     applied: Callable[[Step], None],
     undo_failed: Callable[[Step, EgressRouterError], None],
-) -> Desired:
-    """Applies what `desire` makes of the observed state until nothing is left to do.
+) -> tuple[Desired, Observed]:
+    """Applies what `desire` makes of the observed state until nothing is left to do; returns both.
 
     `applied` hears of every step, `undo_failed` of every inverse step that failed while a failed
     run was undone. Raises the first failure, or VerificationError.
@@ -69,14 +69,13 @@ def _converge(
     desire: Callable[[Observed], Desired],
     undo: list[Step],
     applied: Callable[[Step], None],
-) -> Desired:
+) -> tuple[Desired, Observed]:
     left: tuple[Step, ...] = ()
     for turn in range(ROUNDS):
-        observed = _settled(kernel, desire)
-        desired = desire(observed)
+        observed, desired = _settled(kernel, desire)
         left = diff_state(observed, desired)
         if not left:
-            return desired
+            return desired, observed
         if turn == 0 and any(isinstance(step, LoadTable) for step in left):
             kernel.check(desired.table)
         for step in left:
@@ -90,12 +89,13 @@ def _converge(
     raise VerificationError(tuple(map(render_step, left)))
 
 
-def _settled(kernel: Kernel, desire: Callable[[Observed], Desired]) -> Observed:
+def _settled(kernel: Kernel, desire: Callable[[Observed], Desired]) -> tuple[Observed, Desired]:
     """Observes until no wanted address is in duplicate address detection any more (RFC 4862)."""
     deadline = time.monotonic() + DAD_TIMEOUT_S
     while True:
         observed = kernel.observe()
-        wanted = {address.interface.ip for address in desire(observed).addresses}
+        desired = desire(observed)
+        wanted = {address.interface.ip for address in desired.addresses}
         for address in observed.addresses:
             if address.interface.ip in wanted and address.failed:
                 raise AddressConflictError(
@@ -104,7 +104,7 @@ def _settled(kernel: Kernel, desire: Callable[[Observed], Desired]) -> Observed:
                     f"duplicate address detection failed on {address.link}",
                 )
         if not any(a.tentative and a.interface.ip in wanted for a in observed.addresses):
-            return observed
+            return observed, desired
         if time.monotonic() > deadline:
             raise KernelError(
                 "wait for duplicate address detection", f"still tentative after {DAD_TIMEOUT_S:g} s"

@@ -10,6 +10,7 @@ from egress_router.config.addresses import parse_address
 if TYPE_CHECKING:
     from egress_router.config.addresses import Address
 
+_FLOW_COUNT = Path("/proc/sys/net/netfilter/nf_conntrack_count")
 _RESOLV_CONF = Path("/etc/resolv.conf")
 
 
@@ -22,3 +23,11 @@ def observe_nameservers(path: Path = _RESOLV_CONF) -> tuple[Address, ...]:
     fields = (line.split() for line in text.splitlines())
     found = (parse_address(f[1]) for f in fields if len(f) > 1 and f[0] == "nameserver")
     return tuple(address for address in found if not isinstance(address, str))
+
+
+def observe_flow_count() -> int | None:
+    """How many connections this namespace tracks; None where the kernel does not tell."""
+    try:
+        return int(_FLOW_COUNT.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None

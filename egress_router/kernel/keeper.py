@@ -20,7 +20,7 @@ from egress_router.kernel.converge import converge
 from egress_router.kernel.namespace import Namespace
 from egress_router.kernel.netlink import Netlink
 from egress_router.kernel.nft import Nft
-from egress_router.kernel.signs import canary_sings, ruleset_generation
+from egress_router.kernel.signs import canary_sings
 from egress_router.plan.desired import desired_state
 from egress_router.plan.drift import Finding, find_drift
 from egress_router.plan.snapshot import Router, find_router, snapshot_state
@@ -69,8 +69,6 @@ class Keeper:
         self._claim = claim
         self._netlink = Netlink()
         self._nft: Nft | None = None
-        self._table: Table | None = None
-        self._generation: int | None = None
         self._kept: Desired | None = None
         self._router: Router | None = None
 
@@ -117,11 +115,7 @@ class Keeper:
     def _observe_table(self) -> Table | None:
         if not self.may_repair:
             return Table(ours=True, intact=True) if canary_sings() else None
-        generation = ruleset_generation()
-        if generation is None or generation != self._generation:
-            self._table = self._session().observe_table()
-            self._generation = generation
-        return self._table
+        return self._session().observe_table()
 
     def _observe_nat(self) -> dict[str, tuple[int, int]]:
         if not self.may_repair:
@@ -175,7 +169,6 @@ class Keeper:
         except EgressRouterError as error:
             failure = str(error)
             self._end_session()
-        self._generation = None
         observed = self._observe()
         desired = self._desire(observed)
         left = findings if isinstance(desired, str) else find_drift(observed, desired)

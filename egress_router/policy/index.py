@@ -41,9 +41,7 @@ class RuleIndex:
     def first_for_name(self, name: str | None, port: int) -> int:
         """The first HOST, *.DOMAIN or `*` line for a name; None stands for an address literal."""
         best = self.wildcards.first(port)
-        if name is None:
-            return best
-        if (lines := self.hosts.get(name)) is not None:
+        if name and (lines := self.hosts.get(name)) is not None:
             best = min(best, lines.first(port))
         suffix = name
         while suffix:

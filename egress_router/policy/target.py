@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from egress_router.config.names import NAME_MAX, parse_name
+from egress_router.config.names import parse_name
 from egress_router.config.text import parse_port, quote
 from egress_router.errors import RefusalError
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 HTTP_PORT: Final = 80  # RFC 9110 §4.2.1
-AUTHORITY_MAX: Final = NAME_MAX + 1 + len(":65535")  # a name with its final dot, and the port
 
 _SCHEME = "http://"
 _OUTSIDE_AUTHORITY = (  # what is looked for, and why it has no business there; first hit is named
@@ -143,8 +142,6 @@ def check_host_fields(
 
 def _parse_target(authority: str, *, shown: str, default_port: int | None) -> Target:
     """Cuts HOST and PORT apart; a missing port is refused unless there is a default."""
-    if len(authority) > AUTHORITY_MAX:
-        raise _refusal(shown, f"names a host of more than {NAME_MAX} octets")
     for character, reason in _OUTSIDE_AUTHORITY:
         if character in authority:
             raise _refusal(shown, reason)

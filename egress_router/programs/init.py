@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from egress_router.config.init import RouterMode, parse_init
 from egress_router.errors import EgressRouterError, KernelError
 from egress_router.kernel.capability import require_capabilities
-from egress_router.kernel.host import observe_nameservers
+from egress_router.kernel.host import observe_flow_count, observe_nameservers
 from egress_router.kernel.nft import Nft
 from egress_router.plan.desired import desired_state
 from egress_router.plan.diff import LoadTable, Step
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from egress_router.kernel.namespace import Namespace
     from egress_router.kernel.packets import Sighting
     from egress_router.kernel.station import Station
-    from egress_router.plan.state import Desired, Observed
+    from egress_router.plan.state import Desired, LinkAddress, Observed
 
 GATEWAY_LISTEN_S = 0.5  # a gateway on the same link answers in milliseconds
 _HINT = (
@@ -138,21 +138,20 @@ def _converge(
     def undo_failed(step: Step, error: EgressRouterError) -> None:
         log_event(events.UNDO_FAILED, step=render_step(step), error=str(error))
 
-    desired = converge(
+    desired, observed = converge(
         namespace,
         lambda observed: desired_state(config, observed, parents),
         applied=applied,
         undo_failed=undo_failed,
     )
-    if loaded:
-        _forget_flows(config, namespace, desired)
+    if loaded and observe_flow_count() != 0:
+        _forget_flows(config, observed.addresses_on(desired.cluster))
     return desired
 
 
-def _forget_flows(config: InitConfig, namespace: Namespace, desired: Desired) -> None:
+def _forget_flows(config: InitConfig, local: tuple[LinkAddress, ...]) -> None:
     from egress_router.kernel.conntrack import forget_flows  # noqa: PLC0415 (see run_init)
 
-    local = namespace.observe().addresses_on(desired.cluster)
     judge = FlowJudge(
         config.destinations,
         local=tuple(address.interface.ip for address in local),

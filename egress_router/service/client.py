@@ -7,6 +7,7 @@ the request is one line and the answer is read to its end (HTTP/1.0, RFC 1945).
 from __future__ import annotations
 
 import socket
+import struct
 import sys
 import time
 
@@ -135,15 +136,15 @@ def ask(mode: str, path: str, timeout_s: float) -> tuple[int, bytes]:
     answer = bytearray()
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(timeout_s)
+            _limit(connection, deadline)
             connection.connect(socket_name(mode))
             connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
             while piece := connection.recv(65536):
                 answer += piece
                 if len(answer) > ANSWER_LIMIT:
                     raise AskError("its answer never ends")
-                connection.settimeout(max(deadline - time.monotonic(), 0.001))
-    except TimeoutError as error:
+                _limit(connection, deadline)
+    except BlockingIOError as error:
         raise AskError(f"no answer within {timeout_s:g} s") from error
     except ConnectionRefusedError as error:
         raise AskError("no such daemon runs in this network namespace") from error
@@ -154,6 +155,18 @@ def ask(mode: str, path: str, timeout_s: float) -> tuple[int, bytes]:
     if not separator or len(words) < 2 or not words[1].isdigit():
         raise AskError("its answer was cut short")
     return int(words[1]), body
+
+
+def _limit(connection: socket.socket, deadline: float) -> None:
+    """Bounds the next calls by the kernel's own timeouts.
+
+    Python's would make the socket non-blocking, and then connect(2) to a Unix socket whose backlog
+    is full for a moment fails instead of waiting (unix(7)).
+    """
+    left_us = max(int((deadline - time.monotonic()) * 1e6), 1)
+    interval = struct.pack("ll", left_us // 1_000_000, left_us % 1_000_000)  # struct timeval
+    for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+        connection.setsockopt(socket.SOL_SOCKET, option, interval)
 
 
 def _printable(text: str) -> str:

@@ -7,6 +7,7 @@ import json
 import os
 import queue
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -83,8 +84,12 @@ class Daemon:
     def ask(self, path: str, *, method: str = "GET", accept: str = "*/*") -> tuple[int, str, str]:
         """Status, head and body of an answer on the abstract socket."""
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(DEADLINE_S)
+            # The kernel's timeout: Python's makes connect(2) fail while the backlog is full.
+            connection.setsockopt(
+                socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(DEADLINE_S), 0)
+            )
             connection.connect(f"\0egress-router/{self.mode}")
+            connection.settimeout(DEADLINE_S)
             return exchange(connection, path, method=method, accept=accept)
 
     def events(self) -> list[str]:
@@ -130,7 +135,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A folder with a distribution that offers the tiny mode, and the mode's unique name."""
     folder = tmp_path_factory.mktemp("tiny")
     name = f"tiny-{uuid.uuid4().hex[:8]}"  # other runs may share this network namespace
-    source = Path(__file__).with_name("tiny_mode.txt").read_text(encoding="utf-8")
+    source = Path(__file__).with_name("tiny_mode.py").read_text(encoding="utf-8")
     (folder / "tiny_mode.py").write_text(source, encoding="utf-8")
     metadata = folder / "tiny-1.dist-info"
     metadata.mkdir()

@@ -140,6 +140,16 @@ def test_health_tells_ready_from_absent(daemon: Any, run_client: Any) -> None:
     assert run_client(HEALTH, "--nonsense").returncode == 2
 
 
+def test_health_does_not_wait_for_a_mute_daemon(run_client: Any) -> None:
+    """A daemon that accepts and never answers fails the probe in time, with a reason."""
+    mode = f"mute-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(f"\0egress-router/{mode}")
+        mute.listen(1)
+        probe = run_client(HEALTH, mode)
+    assert (probe.returncode, probe.stderr) == (1, f"{mode}: no answer within 0.8 s\n")
+
+
 @pytest.mark.netns
 @pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace of its own needs root")
 def test_health_finds_the_daemons_by_itself(start: Start, run_client: Any) -> None:

@@ -42,6 +42,7 @@ def test_destinations_become_typed_values(
     [
         ("10.0.0.1/8", IPv4Network("10.0.0.0/8"), "host bits"),
         ("2001:db8::1/32", IPv6Network("2001:db8::/32"), "host bits"),
+        ("::ffff:10.0.0.1/64", IPv6Network("::/64"), "host bits"),
         ("::ffff:10.0.0.1", IPv4Address("10.0.0.1"), "IPv6 form"),
         ("::ffff:10.0.0.1/104", IPv4Network("10.0.0.0/8"), "IPv6 form"),
     ],

@@ -98,6 +98,23 @@ def test_broken_connect_targets_are_400(text: str) -> None:
         assert caught.value.reason
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("::1:443", "an IPv6 address stands in brackets"),
+        ("h", "has no port; expected a number from 1 to 65535"),
+        ("h:0", "has port '0'; expected a number from 1 to 65535"),
+        ("u@h:1", "holds userinfo"),
+        ("127.1:80", "four plain decimal numbers"),
+        ("a\x1bb:80", r"target 'a\\x1bb:80' holds a blank or a control character"),
+    ],
+)
+def test_refusals_say_what_is_wrong(text: str, reason: str) -> None:
+    """The reason names the fault, and control characters are made visible in it."""
+    with pytest.raises(RefusalError, match=reason):
+        parse_authority(text)
+
+
 AUTHORITIES = [
     ("B2-18 loopback", "[::1]:443", IPv6Address("::1"), "[::1]:443"),
     (

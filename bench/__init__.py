@@ -1,0 +1,1 @@
+"""Benchmarks: ratios taken in one run, on this machine, in namespaces of their own."""
