@@ -81,8 +81,10 @@ def check_http(environment: Environment) -> Checked:
 
 def _render(config: HttpConfig) -> str:
     lines = [f"port         {config.port}"]
-    for rule in config.rules.rules:
-        lines.append(f"line {rule.line:<7} {rule.action} {rule.text.removeprefix('!')}")
+    lines += [
+        f"line {rule.line:<7} {rule.action} {rule.text.removeprefix('!')}"
+        for rule in config.rules.rules
+    ]
     lines.append(f"otherwise    {config.rules.default}")
     lines += [f"warning      {warning}" for warning in config.rules.warnings]
     return "\n".join([*lines, ""])

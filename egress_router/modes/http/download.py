@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _BUSY = READ_BYTES // 2  # after a piece of this size the next one is most likely there
 
 
-async def pass_body(  # noqa: PLR0913 - two ends, what came with the head, and how it ends
+async def pass_body(  # noqa: PLR0913, PLR0917 - two ends, what came with the head, how it ends
     source: Stream,
     client: Side,
     head: bytes,
@@ -72,7 +72,7 @@ async def _pass_counted(source: Stream, client: Side, left: int, record: Record)
         record.bytes_down += len(data)
 
 
-async def _pass_chunks(  # noqa: PLR0913 - see pass_body
+async def _pass_chunks(  # noqa: PLR0913, PLR0917 - see pass_body
     source: Stream,
     client: Side,
     head: bytes,

@@ -66,7 +66,7 @@ class Record:
     )
 
     def __init__(self, client: str) -> None:
-        self.number = next(_numbers)
+        self.number = 0
         self.client = client
         self.started = time.monotonic()
         self.kind = Kind.REQUEST
@@ -106,7 +106,8 @@ class Ledger:
         self.open = dict.fromkeys(Kind, 0)
 
     def begin(self, record: Record) -> None:
-        """A request's head is there."""
+        """A request's head is there, or is known not to be one."""
+        record.number = next(_numbers)
         self.open[record.kind] += 1
 
     def become(self, record: Record, kind: Kind) -> None:
