@@ -57,8 +57,8 @@ class Namespace:
         """Carries out one step; raises KernelError or AddressConflictError as it fails."""
         netlink = self._netlink
         match step:
-            case diff.LoadTable(text=text):
-                self._nft.load(text)
+            case diff.LoadTable(text=text, seal=seal):
+                self._nft.load(text, seal=seal)
             case diff.CreateLink(link=link):
                 netlink.create_link(link)
             case diff.DeleteLink(name=name):

@@ -41,6 +41,11 @@ _REQUEST_END_TO_END: Final = _END_TO_END | {"transfer-encoding"}
 
 _OPTIONS = re.compile(rf"(?:{TCHAR}+)?(?:[ \t]*,[ \t]*(?:{TCHAR}+)?)*")
 _NONE: Final[frozenset[str]] = frozenset()
+_USUAL: Final = {  # nearly every Connection field there is, and nothing in it to judge
+    "keep-alive": frozenset({"keep-alive"}),
+    "Keep-Alive": frozenset({"keep-alive"}),
+    "close": frozenset({"close"}),
+}
 
 
 def connection_options(head: RequestHead | ResponseHead) -> frozenset[str]:
@@ -51,8 +56,11 @@ def connection_options(head: RequestHead | ResponseHead) -> frozenset[str]:
     """
     if "connection" not in head:
         return _NONE
+    values = head.values("connection")
+    if len(values) == 1 and (usual := _USUAL.get(values[0])):
+        return usual
     options = set()
-    for value in head.values("connection"):
+    for value in values:
         if not _OPTIONS.fullmatch(value):
             raise head.fault(400, f"Connection {quote(value)} is no list of tokens")
         options.update([option.strip(" \t") for option in value.lower().split(",")])
