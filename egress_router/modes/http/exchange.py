@@ -25,7 +25,7 @@ from egress_router.modes.http.failure import (
     failure_of_refusal,
     upstream_failure,
 )
-from egress_router.modes.http.ledger import Kind, Verdict
+from egress_router.modes.http.ledger import REFUSED, TUNNEL
 from egress_router.modes.http.upload import Upload
 from egress_router.modes.http.watchdog import Phase
 from egress_router.net.http1.answers import ProxyError
@@ -280,7 +280,7 @@ class _Exchange:
         self._record.status = SWITCHING
         await self._client.stream.write(out)
         self._client.upstream = None
-        self._client.shared.ledger.become(self._record, Kind.TUNNEL)
+        self._client.shared.ledger.become(self._record, TUNNEL)
         self._client.hand_over(upstream.stream.detach(), self._record, early_down=tail)
 
     async def _run_upload(self, sink: Stream) -> None:
@@ -305,7 +305,7 @@ class _Exchange:
     def _too_late(self) -> FailureError:
         if not self._upload.done and self._upload.starved:
             reason = "the request's body did not go on in time"
-            return FailureError(408, ProxyError.HTTP_REQUEST_ERROR, reason, Verdict.REFUSED)
+            return FailureError(408, ProxyError.HTTP_REQUEST_ERROR, reason, REFUSED)
         reason = "the server did not answer in time"
         if self._record.status is not None:
             reason = "the body of the answer did not go on in time"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from egress_router.errors import KernelError
 from egress_router.modes.http.answers import FULL
 from egress_router.modes.http.client import Client, Shared
-from egress_router.modes.http.ledger import Kind, Ledger
+from egress_router.modes.http.ledger import KINDS, Ledger
 from egress_router.modes.http.uplink import Uplink
 from egress_router.modes.http.watchdog import phase_ticks
 from egress_router.net.http1.lines import HeadLimits
@@ -169,7 +169,7 @@ class Serving:
         opened = self._shared.ledger.open
         return {
             ("connection",): self._admission.active,
-            **{(kind.value,): opened[kind] for kind in Kind},
+            **{(kind,): opened[kind] for kind in KINDS},
         }
 
     def _bytes(self) -> dict[tuple[str, ...], float]:
