@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import socket
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
 
     from egress_router.net.endpoint import IPAddress
 
+_SIOCGIFFLAGS = 0x8913  # linux/sockios.h
+_IFF_UP, _IFF_RUNNING = 0x1, 0x40  # linux/if.h
+_IFREQ = struct.Struct("16sH22x")  # name and flags of struct ifreq, netdevice(7)
 _IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h; Python has the name from 3.12 on
 
 
@@ -51,3 +56,29 @@ def bind_to(sock: socket.socket, egress: Egress, address: IPAddress) -> None:
         if error.errno == errno.EADDRNOTAVAIL:
             raise OSError(errno.ENETDOWN, f"the source address {source} is gone") from error
         raise
+
+
+class LinkProbe:
+    """Asks the kernel whether a link carries anything, in a microsecond and without privilege."""
+
+    __slots__ = ("_sock",)
+
+    def __init__(self) -> None:
+        self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+
+    def trouble(self, link: str) -> str:
+        """`macvlan0 is down`, or empty if it is up and has its carrier."""
+        try:
+            answer = fcntl.ioctl(self._sock, _SIOCGIFFLAGS, _IFREQ.pack(link.encode(), 0))
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                return f"{link} does not exist"
+            return f"{link} cannot be looked at: {error.strerror}"
+        _, flags = _IFREQ.unpack(answer)
+        if not flags & _IFF_UP:
+            return f"{link} is down"
+        return "" if flags & _IFF_RUNNING else f"{link} has no carrier"
+
+    def close(self) -> None:
+        """Closes the socket it asks through."""
+        self._sock.close()

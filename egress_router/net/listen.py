@@ -52,16 +52,20 @@ def connection_limit(descriptor_limit: int, wanted: int | None = None) -> int:
     return possible if wanted is None else max(1, min(wanted, possible))
 
 
-def open_listeners(addresses: Sequence[IPAddress], port: int) -> tuple[socket.socket, ...]:
+def open_listeners(
+    addresses: Sequence[IPAddress], port: int, *, link: str | None = None
+) -> tuple[socket.socket, ...]:
     """One listening socket for each address; `::` is passed over where the kernel has no IPv6.
 
-    Raises KernelError naming address and port. On an error none is left open.
+    With a `link` only what arrives by it is heard: Linux answers for an address of one link on
+    every other one (the weak host model, RFC 1122 §3.3.4.2). Raises KernelError naming address and
+    port. On an error none is left open.
     """
     opened: list[socket.socket] = []
     with contextlib.ExitStack() as undo:
         for address in addresses:
             try:
-                sock = _open(address, port)
+                sock = _open(address, port, link)
             except OSError as error:
                 optional = len(addresses) > 1 and address == IPv6Address("::")
                 if optional and error.errno in _NO_IPV6:
@@ -215,7 +219,7 @@ class Listener:
             self._reserve = None
 
 
-def _open(address: IPAddress, port: int) -> socket.socket:
+def _open(address: IPAddress, port: int, link: str | None) -> socket.socket:
     sock = socket.socket(
         family_of(address), socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
     )
@@ -224,6 +228,8 @@ def _open(address: IPAddress, port: int) -> socket.socket:
         if address.version == 6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         tune_stream(sock)
+        if link is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, link.encode() + b"\0")
         sock.bind(socket_address(address, port))
         sock.listen(BACKLOG)
     except BaseException:

@@ -2,10 +2,12 @@ import json
 
 import pytest
 
+from egress_router.config.check import Checked
+from egress_router.config.http import check_http
 from egress_router.config.settings import Environment
 from egress_router.errors import EXIT_OK, ConfigurationError
 from egress_router.plan.ruleset import ruleset_digest
-from egress_router.programs.check import CHECKS, check_init, run_check
+from egress_router.programs.check import check_init, run_check
 from model.environments import DUAL, PLAIN, environment
 
 KEYS = ["mode", "source", "gateway", "destinations", "fallback", "ruleset"]  # contract.md
@@ -57,16 +59,15 @@ def _destination(
 @pytest.mark.parametrize("mode", ["init", "legacy", "unit-test", "http-proxy", "dns-proxy"])
 def test_mode(mode: str) -> None:
     """The document names the mode, and shows NAT where the mode redirects."""
-    document = check_init(environment(EGRESS_ROUTER_MODE=mode))
+    document = check_init(environment(EGRESS_ROUTER_MODE=mode)).document
     assert document["mode"] == mode
     assert ("dnat ip to" in document["ruleset"]) is not mode.endswith("proxy")
 
 
 def test_link_names_of_the_environment() -> None:
     """Links that the environment names are the ones in the ruleset."""
-    ruleset = check_init(environment(EGRESS_INTERFACE="net1", EGRESS_CLUSTER_INTERFACE="ens3"))[
-        "ruleset"
-    ]
+    named = environment(EGRESS_INTERFACE="net1", EGRESS_CLUSTER_INTERFACE="ens3")
+    ruleset = check_init(named).document["ruleset"]
     assert '"net1"' in ruleset
     assert '"ens3"' in ruleset
     assert '"eth0"' not in ruleset
@@ -104,20 +105,46 @@ def test_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert below.startswith("table inet egress_router\n")
 
 
-def test_every_program_together(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_program_together(capsys: pytest.CaptureFixture[str]) -> None:
     """Several programs give one document with a key each, and all their problems at once."""
-    monkeypatch.setitem(CHECKS, "other", lambda _: {"rules": []})
-    assert run_check(environment(), ["init", "other"], as_json=True) == EXIT_OK
+    other = {"other": lambda: lambda _: Checked(document={"rules": []}, text="")}
+    assert run_check(environment(), ["init", "other"], as_json=True, modes=other) == EXIT_OK
     document = json.loads(capsys.readouterr().out)
     assert list(document) == ["init", "other"]
     assert list(document["init"]) == KEYS
-    monkeypatch.setitem(CHECKS, "other", check_init)
     with pytest.raises(ConfigurationError) as caught:
-        run_check(environment(EGRESS_SOURCE="x"), ["init", "other"], as_json=True)
+        run_check(
+            environment(EGRESS_SOURCE="x"),
+            ["init", "other"],
+            as_json=True,
+            modes={"other": lambda: check_init},
+        )
     assert [problem.variable for problem in caught.value.problems] == ["EGRESS_SOURCE"] * 2
     assert capsys.readouterr().out == ""
+
+
+def test_a_mode_is_checked_where_its_variables_are_set(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a name those are checked whose own variables are there, and no other is loaded."""
+
+    def unwanted() -> None:
+        raise AssertionError
+
+    modes = {"http": lambda: check_http, "redirect": unwanted}
+    listed = Environment(variables={"EGRESS_HTTP_PROXY_DESTINATION": "!www.example.com\n*"})
+    assert run_check(listed, [], as_json=True, modes=modes) == EXIT_OK
+    assert json.loads(capsys.readouterr().out) == {
+        "rules": [
+            {
+                "line": 1,
+                "action": "deny",
+                "kind": "host",
+                "value": "www.example.com",
+                "ports": None,
+            },
+            {"line": 2, "action": "allow", "kind": "any", "value": "*", "ports": None},
+        ],
+        "default": "allow",
+    }
 
 
 def test_nothing_set_is_checked_as_init() -> None:
