@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from egress_router import __version__
 from egress_router.config.settings import Environment
-from egress_router.config.variables import VARIABLES
+from egress_router.config.variables import UNIT_TEST, UNIT_TEST_SWITCHES, VARIABLES
 from egress_router.errors import (
     EXIT_CONFIGURATION,
     EXIT_OK,
@@ -30,9 +30,13 @@ usage: egress-router COMMAND [ARGUMENT]...
 set up and serve
   init                    set the pod's network namespace up from the environment, and exit
   redirect                keep the redirect NAT alive and healthy (daemon)
+  http                    serve as an HTTP proxy that leaves from the source address (daemon)
 
 look
-  check [init] [--json]   validate the environment and print the plan; touches nothing
+  check [PROGRAM] [--json]
+                          validate the environment and print the plan; touches nothing
+  explain TARGET [--address IP]...
+                          which HTTP rule decides http://HOST/... or HOST:PORT, and why
   health [MODE]           exit 0 if the running daemon is ready (for probes)
   status [MODE] [--json]  what the running daemon does
   lab [--keep]            demonstrate it all in network namespaces of this machine
@@ -96,7 +100,7 @@ def _init(words: list[str]) -> int:
     if words[1:]:
         return _usage(words)
     environment = read_environment()
-    if environment.variables.get("EGRESS_ROUTER_MODE", "").strip() == "unit-test":
+    if _is_unit_test("init", environment):
         return _check(["check", "init"])
     from egress_router.programs.init import run_init  # noqa: PLC0415
 
@@ -108,11 +112,18 @@ def _init(words: list[str]) -> int:
 
 
 def _check(words: list[str]) -> int:
+    from egress_router.modes import mode_checks  # noqa: PLC0415
     from egress_router.programs.check import run_check  # noqa: PLC0415
 
     as_json = "--json" in words
     programs = [word for word in words[1:] if word != "--json"]
-    return run_check(read_environment(), programs, as_json=as_json)
+    return run_check(read_environment(), programs, as_json=as_json, modes=mode_checks())
+
+
+def _explain(words: list[str]) -> int:
+    from egress_router.programs.explain import run_explain  # noqa: PLC0415
+
+    return run_explain(read_environment(), words[1:])
 
 
 def _health(words: list[str]) -> int:
@@ -138,12 +149,22 @@ def _mode(words: list[str]) -> int:
 
     if words[0] not in mode_names() or words[1:]:
         return _usage(words)
-    return run_mode(words[0], read_environment())
+    environment = read_environment()
+    if _is_unit_test(words[0], environment):
+        return _check(["check", words[0]])
+    return run_mode(words[0], environment)
+
+
+def _is_unit_test(program: str, environment: Environment) -> bool:
+    """Whether the originals' own tests would run this: the environment is checked, no more."""
+    switch = UNIT_TEST_SWITCHES.get(program)
+    return switch is not None and environment.get(switch) == UNIT_TEST
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "init": _init,
     "check": _check,
+    "explain": _explain,
     "health": _health,
     "status": _status,
     "lab": _lab,

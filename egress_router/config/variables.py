@@ -169,10 +169,106 @@ WATCH = Variable(
     unit="s",
     meaning="how often the daemon looks at the network by itself; changes wake it at once",
 )
+HTTP_DESTINATION = Variable(
+    name="EGRESS_HTTP_PROXY_DESTINATION",
+    programs=("http",),
+    meaning="destination rules, one per line: `[!]ADDRESS`, `NETWORK`, `HOST` or `*.DOMAIN`, each "
+    "with an optional `:PORT[-PORT]`; last, `*`; `!` denies, the first match decides",
+)
+HTTP_DESTINATION_FILE = Variable(
+    name="EGRESS_HTTP_PROXY_DESTINATION_FILE",
+    programs=("http",),
+    meaning="path of a file that holds the text of `EGRESS_HTTP_PROXY_DESTINATION`",
+    unit="path",
+)
+HTTP_MODE = Variable(
+    name="EGRESS_HTTP_PROXY_MODE",
+    programs=("http",),
+    meaning="`unit-test`: as `check http`",
+)
+HTTP_PORT = Variable(
+    name="EGRESS_HTTP_PROXY_PORT",
+    programs=("http",),
+    default="8080",
+    meaning="port of the HTTP proxy, on the pod's cluster-side addresses and the loopback",
+)
+HTTP_CONNECTION_LIMIT = Variable(
+    name="EGRESS_HTTP_PROXY_CONNECTION_LIMIT",
+    programs=("http",),
+    meaning="client connections held at once, the next one is answered 503; unset, and at most: "
+    "half of what the limit of descriptors allows",
+)
+HTTP_HEAD_LIMIT = Variable(
+    name="EGRESS_HTTP_PROXY_HEAD_LIMIT",
+    programs=("http",),
+    default="65536",
+    unit="bytes",
+    meaning="size of a message's head, 1024 to 1048576; a longer one is refused",
+)
+HTTP_FIELD_LIMIT = Variable(
+    name="EGRESS_HTTP_PROXY_FIELD_LIMIT",
+    programs=("http",),
+    default="100",
+    meaning="header fields of a message, 10 to 10000; one with more is refused",
+)
+HTTP_HEAD_SECONDS = Variable(
+    name="EGRESS_HTTP_PROXY_HEAD_SECONDS",
+    programs=("http",),
+    default="15",
+    unit="s",
+    meaning="a request's head is complete this long after the connection or its first byte, "
+    "however it drips; else 408",
+)
+HTTP_KEEPALIVE_SECONDS = Variable(
+    name="EGRESS_HTTP_PROXY_KEEPALIVE_SECONDS",
+    programs=("http",),
+    default="60",
+    unit="s",
+    meaning="how long a connection waits for its next request before it is closed",
+)
+HTTP_ANSWER_SECONDS = Variable(
+    name="EGRESS_HTTP_PROXY_ANSWER_SECONDS",
+    programs=("http",),
+    default="900",
+    unit="s",
+    meaning="how long a server may take from the request's last byte to its answer; else 504",
+)
+HTTP_BODY_SECONDS = Variable(
+    name="EGRESS_HTTP_PROXY_BODY_SECONDS",
+    programs=("http",),
+    default="60",
+    unit="s",
+    meaning="how long a body may rest, because nobody sends or nobody takes it",
+)
+HTTP_TUNNEL_SECONDS = Variable(
+    name="EGRESS_HTTP_PROXY_TUNNEL_SECONDS",
+    programs=("http",),
+    default="3600",
+    unit="s",
+    meaning="a tunnel (CONNECT, WebSocket) in which no byte moves for so long is closed",
+)
+HTTP_DIAL_SECONDS = Variable(
+    name="EGRESS_HTTP_PROXY_DIAL_SECONDS",
+    programs=("http",),
+    default="10",
+    unit="s",
+    meaning="how long connecting to a server may take, over all of its addresses; else 504",
+)
+DRAIN = Variable(
+    name="EGRESS_DRAIN_SECONDS",
+    programs=("http", "dns"),
+    default="25",
+    unit="s",
+    meaning="after SIGTERM: how long what is open may take to end before it is cut; shorter than "
+    "the pod's terminationGracePeriodSeconds (30)",
+)
 
 VARIABLES: tuple[Variable, ...] = tuple(
     value for value in list(globals().values()) if isinstance(value, Variable)
 )
+# The originals' tests: with this value a program checks its environment and ends.
+UNIT_TEST = "unit-test"
+UNIT_TEST_SWITCHES: dict[str, Variable] = {"init": ROUTER_MODE, "http": HTTP_MODE}
 
 
 def unknown_variables(names: Iterable[str]) -> tuple[str, ...]:

@@ -7,22 +7,49 @@ one line of packaging, in this distribution or in another one.
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from egress_router.errors import EgressRouterError
+from egress_router.errors import ConfigurationError, EgressRouterError, Problem
 from egress_router.service.daemon import Mode, Service, run_daemon
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from egress_router.config.check import Check, Checked
     from egress_router.config.settings import Environment
 
-__all__ = ["GROUP", "Mode", "Service", "UnknownModeError", "load_mode", "mode_names", "run_mode"]
+__all__ = [
+    "GROUP",
+    "Checkable",
+    "Mode",
+    "Service",
+    "UnknownModeError",
+    "load_mode",
+    "mode_checks",
+    "mode_names",
+    "run_mode",
+]
 
 GROUP = "egress_router.modes"
 
 
 class UnknownModeError(EgressRouterError):
     """No installed distribution offers the mode that was asked for."""
+
+
+@runtime_checkable
+class Checkable(Protocol):
+    """A mode that `egress-router check` can be asked about."""
+
+    def check(self, environment: Environment, /) -> Checked:
+        """What the environment describes; pure, raises ConfigurationError with every problem."""
+
+
+def mode_checks() -> dict[str, Callable[[], Check]]:
+    """What loads each mode's check, by the mode's name; nothing is imported before it is called."""
+    return {name: partial(_load_check, name) for name in mode_names()}
 
 
 def mode_names() -> tuple[str, ...]:
@@ -48,3 +75,11 @@ def run_mode(name: str, environment: Environment) -> int:
     Raises UnknownModeError and ConfigurationError before anything was touched.
     """
     return run_daemon(load_mode(name), environment)
+
+
+def _load_check(name: str) -> Check:
+    mode = load_mode(name)
+    if isinstance(mode, Checkable):
+        return mode.check
+    message = f"the mode '{name}' has nothing to check"
+    raise ConfigurationError((Problem(variable="check", message=message),))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from egress_router.config.check import Checked
 from egress_router.config.redirect import RedirectConfig, parse_redirect
 from egress_router.service.network import NetworkWatch
 
@@ -23,6 +24,14 @@ class RedirectMode:
     def parse(self, environment: Environment) -> RedirectConfig:
         """The mode's configuration."""
         return parse_redirect(environment)
+
+    def check(self, environment: Environment) -> Checked:
+        """What the daemon would keep: init's set-up if it is told of it, else what it finds."""
+        config = parse_redirect(environment)
+        keeps = "init's configuration" if config.init else "what it finds at its start"
+        document = {"keeps": keeps, "announce_s": config.announce_s, "watch_s": config.watch_s}
+        text = "".join(f"{name:<13}{value}\n" for name, value in document.items())
+        return Checked(document=document, text=text)
 
     async def serve(self, config: RedirectConfig, service: Service) -> None:
         """Keeps watch until the daemon is to end."""

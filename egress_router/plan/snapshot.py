@@ -29,13 +29,17 @@ _KEPT_SETTINGS = ("forwarding", "rp_filter", "arp_ignore", "arp_announce")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Router:
-    """A set-up pod as its kernel shows it: links, and source and gateway by family, IPv4 first."""
+    """A set-up pod as its kernel shows it: links, and source and gateway by family, IPv4 first.
+
+    `own_addresses` are those on every link, the loopback and link-local ones among them.
+    """
 
     egress: str
     cluster: str
     sources: tuple[Address, ...]
     gateways: tuple[Address, ...]
     cluster_addresses: tuple[Address, ...]
+    own_addresses: tuple[Address, ...] = ()
 
 
 def find_router(observed: Observed, interface: str | None) -> Router | str:
@@ -65,6 +69,7 @@ def find_router(observed: Observed, interface: str | None) -> Router | str:
             for address in observed.addresses_on(cluster)
             if not address.interface.ip.is_link_local
         ),
+        own_addresses=tuple(address.interface.ip for address in observed.addresses),
     )
 
 

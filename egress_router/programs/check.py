@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from egress_router.config import variables
+from egress_router.config.check import Checked
 from egress_router.config.init import InitConfig, parse_init
 from egress_router.errors import EXIT_OK, ConfigurationError, Problem
 from egress_router.plan.desired import cluster_networks
@@ -14,36 +16,47 @@ from egress_router.plan.links import HANDED_LINK_NAMES
 from egress_router.plan.ruleset import RulesetSpec, render_ruleset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from egress_router.config.check import Check
     from egress_router.config.settings import Environment
 
 USUAL_CLUSTER_LINK = "eth0"
+_NO_MODES: Mapping[str, Callable[[], Check]] = MappingProxyType({})
 
 
-def run_check(environment: Environment, programs: list[str], *, as_json: bool) -> int:
+def run_check(
+    environment: Environment,
+    programs: list[str],
+    *,
+    as_json: bool,
+    modes: Mapping[str, Callable[[], Check]] = _NO_MODES,
+) -> int:
     """Checks the named programs, or every one whose variables are set, and prints what it found.
 
-    Raises ConfigurationError with the problems of all of them together.
+    `modes` loads the check of a mode by the mode's name. Raises ConfigurationError with the
+    problems of all of them together.
     """
-    if unknown := [program for program in programs if program not in CHECKS]:
-        message = f"unknown program '{unknown[0]}': expected {' or '.join(CHECKS)}"
+    known: dict[str, Callable[[], Check]] = {"init": lambda: check_init, **modes}
+    if unknown := [program for program in programs if program not in known]:
+        message = f"unknown program '{unknown[0]}': expected {' or '.join(known)}"
         raise ConfigurationError((Problem(variable="check", message=message),))
-    chosen = programs or [name for name in CHECKS if _is_meant(name, environment)] or ["init"]
-    documents: dict[str, dict[str, Any]] = {}
+    chosen = programs or [name for name in known if _is_meant(name, environment)] or ["init"]
+    checked: dict[str, Checked] = {}
     problems: list[Problem] = []
     for name in chosen:
         try:
-            documents[name] = CHECKS[name](environment)
+            checked[name] = known[name]()(environment)
         except ConfigurationError as error:
             problems.extend(error.problems)
     if problems:
         raise ConfigurationError(tuple(problems))
     if as_json:
+        documents = {name: one.document for name, one in checked.items()}
         whole = documents if len(documents) > 1 else documents[chosen[0]]
         sys.stdout.write(json.dumps(whole, indent=2) + "\n")
     else:
-        sys.stdout.write("\n".join(map(render_check, documents.values())))
+        sys.stdout.write("\n".join(one.text for one in checked.values()))
     return EXIT_OK
 
 
@@ -56,7 +69,13 @@ def _is_meant(program: str, environment: Environment) -> bool:
     )
 
 
-def check_init(environment: Environment) -> dict[str, Any]:
+def check_init(environment: Environment) -> Checked:
+    """What init would set up."""
+    document = document_init(environment)
+    return Checked(document=document, text=render_init(document))
+
+
+def document_init(environment: Environment) -> dict[str, Any]:
     """The document of `check init --json`; raises ConfigurationError with every problem.
 
     Links are named as the pod will most likely have them; nameservers and the cluster link's routes
@@ -84,7 +103,7 @@ def check_init(environment: Environment) -> dict[str, Any]:
     }
 
 
-def render_check(document: dict[str, Any]) -> str:
+def render_init(document: dict[str, Any]) -> str:
     """The same for a person: what was understood, then the ruleset."""
     lines = [
         f"mode         {document['mode']}",
@@ -111,5 +130,3 @@ def _usual_ruleset(config: InitConfig) -> RulesetSpec:
         admin_port=config.admin_port,
     )
 
-
-CHECKS: dict[str, Callable[[Environment], dict[str, Any]]] = {"init": check_init}

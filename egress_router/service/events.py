@@ -152,6 +152,48 @@ ADDRESS_CONFLICT = Event(
     fields=("address", "link", "holder"),
 )
 
+# --- the HTTP proxy ------------------------------------------------------------------------------
+_DECISION_FIELDS = (
+    "id",
+    "client",
+    "kind",
+    "method",
+    "target",
+    "address",
+    "verdict",
+    "reason",
+    "rule",
+    "status",
+    "bytes_up",
+    "bytes_down",
+    "seconds",
+    "note",
+)
+HTTP_ALLOWED = Event(
+    name="http_allowed",
+    level="info",
+    meaning="a request or tunnel that a rule allowed has ended; bytes_up: from the client",
+    fields=_DECISION_FIELDS,
+)
+HTTP_REFUSED = Event(
+    name="http_refused",
+    level="warning",
+    meaning="a request was refused: by a rule, by the guard, or because it is no proper request",
+    fields=_DECISION_FIELDS,
+)
+HTTP_FAILED = Event(
+    name="http_failed",
+    level="error",
+    meaning="a request was allowed and came to nothing: lookup, connection or answer failed",
+    fields=_DECISION_FIELDS,
+)
+LISTENING = Event(
+    name="listening",
+    level="info",
+    meaning="connections are accepted on an address and port; link: from there alone",
+    fields=("address", "port", "link"),
+)
+
 # --- the init program ---------------------------------------------------------------------------
 CONFIGURATION_WARNING = Event(
     name="configuration_warning",

@@ -76,6 +76,48 @@ ADDRESS_CONFLICTS = Metric(
     kind="counter",
     help="times another station was seen to use the source address, at most one in ten seconds",
 )
+HTTP_REQUESTS = Metric(
+    name="egress_router_http_requests_total",
+    kind="counter",
+    help="requests and tunnels that ended, by verdict: allowed, refused, failed",
+    labels=("kind", "verdict"),
+)
+HTTP_ACTIVE = Metric(
+    name="egress_router_http_active",
+    kind="gauge",
+    help="client connections, requests and tunnels that are open now",
+    labels=("kind",),
+)
+HTTP_BYTES = Metric(
+    name="egress_router_http_bytes_total",
+    kind="counter",
+    help="bytes of bodies and tunnels passed on; up: from clients, down: to them",
+    unit="bytes",
+    labels=("direction",),
+)
+HTTP_ERRORS = Metric(
+    name="egress_router_http_errors_total",
+    kind="counter",
+    help="requests refused or failed, by error type of RFC 9209",
+    labels=("cause",),
+)
+HTTP_SHED = Metric(
+    name="egress_router_http_shed_total",
+    kind="counter",
+    help="connections not served: full (answered 503) or descriptors (closed at once)",
+    labels=("reason",),
+)
+HTTP_CONNECTION_LIMIT = Metric(
+    name="egress_router_http_connection_limit",
+    kind="gauge",
+    help="client connections that are held at once at most",
+)
+DNS_QUERIES = Metric(
+    name="egress_router_dns_queries_total",
+    kind="counter",
+    help="what became of the resolver's queries and answers",
+    labels=("outcome",),
+)
 LOOP_LAG = Metric(
     name="egress_router_loop_lag_seconds",
     kind="gauge",

@@ -22,6 +22,8 @@ from egress_router.service.address_guard import AddressGuard
 from egress_router.service.logs import log_event
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from egress_router.config.init import InitConfig
     from egress_router.kernel.keeper import Keeper, Look
     from egress_router.plan.drift import Finding
@@ -39,14 +41,21 @@ class NetworkWatch:
     """One daemon's view of the pod's network.
 
     `init` is init's configuration where the daemon has it: then that is what is kept, else what the
-    first sound look finds. `announce_s` 0: the address is not announced again.
+    first sound look finds. `announce_s` 0: the address is not announced again. `looked` is called
+    after each look.
     """
 
     def __init__(
-        self, service: Service, *, init: InitConfig | None = None, announce_s: float = 0.0
+        self,
+        service: Service,
+        *,
+        init: InitConfig | None = None,
+        announce_s: float = 0.0,
+        looked: Callable[[], None] = lambda: None,
     ) -> None:
         self._service = service
         self._init = init
+        self._looked = looked
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
         self._keeper: Keeper | None = None
         self._guard = AddressGuard(announce_s, service)
@@ -146,6 +155,7 @@ class NetworkWatch:
         self._look = look
         self._tell(look)
         self._guard.follow(look)
+        self._looked()
 
     def _tell(self, look: Look) -> None:
         readiness = self._service.readiness

@@ -1,0 +1,274 @@
+"""One client connection: reads its requests in order and serves each, by tunnel or by exchange.
+
+1. CONNECT ends the requests of a connection: it becomes a tunnel, or is answered and closed, so
+   that the bytes behind a refused CONNECT are never read as a request (RFC 9931).
+2. While a request is served, what else the client sends is kept, up to READ_BYTES; beyond that it
+   waits in the kernel. The end of its stream means that it has left: whatever was being done for
+   it is dropped.
+3. Every request has one line in the log, and every connection gives its place back once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from egress_router.errors import RefusalError
+from egress_router.modes.http.answers import CONNECTED, render_failure
+from egress_router.modes.http.exchange import serve_exchange
+from egress_router.modes.http.failure import FailureError, failure_of_refusal
+from egress_router.modes.http.ledger import Kind, Ledger, Record, Verdict
+from egress_router.modes.http.watchdog import Phase, Watchdog
+from egress_router.net.http1.framing import request_framing
+from egress_router.net.http1.head import HTTP_1_1, RequestHead
+from egress_router.net.http1.head_reader import request_reader
+from egress_router.net.stream import READ_BYTES, Stream
+from egress_router.policy.target import check_host_fields, parse_authority
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from egress_router.modes.http.exchange import Upstream
+    from egress_router.modes.http.uplink import Uplink
+    from egress_router.net.http1.lines import HeadLimits
+    from egress_router.net.relay import Carrier, RelayEnd
+    from egress_router.net.wheel import IdleWheel
+
+LINGER_BYTES = 1 << 20  # read and dropped behind a last answer, so that no reset overtakes it
+
+
+@dataclass(slots=True, kw_only=True)
+class Shared:
+    """What all client connections of a daemon have in common."""
+
+    uplink: Uplink
+    carrier: Carrier
+    ledger: Ledger
+    wheel: IdleWheel
+    ticks: dict[Phase, int]
+    head_limits: HeadLimits
+    loop: asyncio.AbstractEventLoop
+    release: Callable[[], None]
+    draining: bool = False
+    clients: set[Client] = field(default_factory=set)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class ExpiredError(Exception):
+    """A phase of the connection took too long."""
+
+
+class Client:
+    """One client connection, served by the task `task`."""
+
+    __slots__ = (
+        "_handed_over",
+        "buffer",
+        "idle",
+        "left",
+        "peer",
+        "shared",
+        "stream",
+        "task",
+        "upstream",
+        "watchdog",
+    )
+
+    def __init__(self, sock: socket.socket, peer: tuple[str, int], shared: Shared) -> None:
+        self.shared = shared
+        self.stream = Stream(sock, shared.loop)
+        self.peer = f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
+        self.buffer = b""
+        self.upstream: Upstream | None = None
+        self.left = False
+        self.idle = False
+        self.task: asyncio.Task[None] | None = None
+        self.watchdog = Watchdog(shared.wheel, shared.ticks, self._expire)
+        self._handed_over = False
+        shared.clients.add(self)
+
+    async def serve(self) -> None:
+        """Serves requests until the connection ends or becomes a tunnel."""
+        self.stream.on_unasked = self._take_unasked
+        try:
+            while await self._serve_one():
+                pass
+        except (OSError, ExpiredError):
+            pass  # the client is gone, or has been silent; its request has its line
+        finally:
+            self._end()
+
+    def close_if_idle(self) -> None:
+        """Ends a connection that waits for its next request."""
+        if self.idle and self.task is not None:
+            self.task.cancel()
+
+    def cut(self) -> None:
+        """Ends the connection whatever it does."""
+        if self.task is not None:
+            self.task.cancel()
+
+    async def _serve_one(self) -> bool:
+        """Whether another request may follow."""
+        record = Record(self.peer)
+        try:
+            head = await self._read_head(record)
+        except FailureError as failure:
+            self.shared.ledger.begin(record)
+            try:
+                await self._refuse(record, failure, None)
+            finally:
+                self.shared.ledger.close(record)
+            return False
+        if head is None:
+            return False
+        record.method = head.method
+        if head.method == "CONNECT":
+            record.kind = Kind.TUNNEL
+        self.shared.ledger.begin(record)
+        try:
+            if record.kind is Kind.TUNNEL:
+                await self._serve_tunnel(head, record)
+                return False
+            return await serve_exchange(self, head, record)
+        except RefusalError as refusal:
+            return await self._refuse(record, failure_of_refusal(refusal), head)
+        except FailureError as failure:
+            return await self._refuse(record, failure, head)
+        except asyncio.CancelledError:
+            record.note = "client left" if self.left else "cut"
+            raise
+        except (OSError, ExpiredError) as error:
+            record.note = record.note or f"client lost: {error}"
+            raise
+        finally:
+            if not self._handed_over:
+                self.shared.ledger.close(record)
+
+    async def _read_head(self, record: Record) -> RequestHead | None:
+        """The next request's head, None if no request follows; raises FailureError."""
+        reader = request_reader(self.shared.head_limits)
+        data, self.buffer = self.buffer, b""
+        try:
+            head = reader.feed(data) if data else None
+            self.idle = not data and self.watchdog.phase is Phase.KEEPALIVE
+            while head is None:
+                data = await self.stream.read(expect=True)
+                if not data:
+                    return None
+                if self.idle:
+                    self.idle = False
+                    self.watchdog.enter(Phase.HEAD)
+                    record.restart()
+                head = reader.feed(data)
+        except RefusalError as refusal:
+            raise failure_of_refusal(refusal) from refusal
+        except ExpiredError as expired:
+            if self.idle:
+                return None
+            reason = "the head of the request was not complete in time"
+            raise FailureError(408, "http_request_error", reason, Verdict.REFUSED) from expired
+        self.buffer = reader.tail
+        return head
+
+    async def _serve_tunnel(self, head: RequestHead, record: Record) -> None:
+        request_framing(head)
+        target = record.target = parse_authority(head.target)
+        required = head.version == HTTP_1_1
+        if not check_host_fields(target, head.values("host"), required=required):
+            record.note = "the Host field names another host; it was not looked at"
+        self.watchdog.enter(Phase.CONNECT)
+        self.stream.watch()
+        decision = await self.shared.uplink.decide(target, record)
+        upstream = await self.shared.uplink.connect(target, decision, record)
+        try:
+            record.status = 200
+            await self.stream.write(CONNECTED)
+        except BaseException:
+            upstream.close()
+            raise
+        self.hand_over(upstream, record)
+
+    def hand_over(self, upstream: socket.socket, record: Record, early_down: bytes = b"") -> None:
+        """The connection is a tunnel from now on; the relay owns both sockets."""
+        shared = self.shared
+        self._handed_over = True
+        early, self.buffer = self.buffer, b""
+
+        def ended(end: RelayEnd) -> None:
+            record.bytes_up += end.bytes_up
+            record.bytes_down += end.bytes_down
+            record.note = end.reason.value
+            shared.ledger.close(record)
+            shared.release()
+            shared.ended.set()
+
+        shared.carrier.carry(
+            self.stream.detach(), upstream, ended, early_up=early, early_down=early_down
+        )
+
+    async def _refuse(
+        self, record: Record, failure: FailureError, head: RequestHead | None
+    ) -> bool:
+        """Answers a request that comes to nothing, unless an answer has begun; False: it was the
+        last one.
+        """
+        begun, record.status = record.status is not None, record.status or failure.status
+        record.verdict, record.reason, record.cause = (
+            failure.verdict,
+            failure.reason,
+            failure.cause,
+        )
+        if begun:
+            self.stream.close(reset=True)
+            return False
+        with_body = head is None or head.method != "HEAD"
+        await self.stream.write(render_failure(failure, close=True, with_body=with_body))
+        await self._linger()
+        return False
+
+    async def _linger(self) -> None:
+        """Waits for the client to close, so that what it still sends does not reset our answer."""
+        self.watchdog.enter(Phase.CLOSING)
+        with contextlib.suppress(OSError, ExpiredError):
+            self.stream.sock.shutdown(socket.SHUT_WR)
+            left = LINGER_BYTES
+            while left > 0 and (data := await self.stream.read(expect=True)):
+                left -= len(data)
+
+    def _take_unasked(self) -> None:
+        """Something came while a request is being served (rule 2)."""
+        try:
+            data = self.stream.read_now()
+        except OSError:
+            data = b""
+        if data:
+            self.buffer += data
+            if len(self.buffer) < READ_BYTES:
+                self.stream.watch()
+        elif data is not None and not (self.buffer and self.watchdog.phase is Phase.CONNECT):
+            self.left = True
+            if self.task is not None:
+                self.task.cancel()
+
+    def _expire(self, phase: Phase) -> None:
+        error = ExpiredError(f"timed out waiting for {phase.value}")
+        if phase is Phase.CONNECT:
+            self.cut()
+            return
+        self.stream.fail(error)
+        if self.upstream is not None:
+            self.upstream.stream.fail(error)
+
+    def _end(self) -> None:
+        self.watchdog.stop()
+        self.shared.clients.discard(self)
+        if self.upstream is not None:
+            self.upstream.close()
+        if not self._handed_over:
+            self.stream.close(reset=self.left)
+            self.shared.release()
+            self.shared.ended.set()

@@ -1,0 +1,130 @@
+"""What became of each request and tunnel: one log line at its end, and the counts for metrics.
+
+A line never holds credentials, a path or a query: the target is host and port alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from egress_router.service import events
+from egress_router.service.logs import log_event
+
+if TYPE_CHECKING:
+    from egress_router.config.http_rules import HttpRule
+    from egress_router.policy.prefixes import IPAddress
+    from egress_router.policy.target import Target
+    from egress_router.service.events import Event
+
+
+class Kind(StrEnum):
+    """What a client asked for."""
+
+    REQUEST = "request"
+    TUNNEL = "tunnel"
+
+
+class Verdict(StrEnum):
+    """How it ended: as a rule allowed, refused by rule or as improper, or allowed and failed."""
+
+    ALLOWED = "allowed"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+_EVENTS: dict[Verdict, Event] = {
+    Verdict.ALLOWED: events.HTTP_ALLOWED,
+    Verdict.REFUSED: events.HTTP_REFUSED,
+    Verdict.FAILED: events.HTTP_FAILED,
+}
+_numbers = itertools.count(1)
+
+
+class Record:
+    """One request or tunnel, from its first byte to its line."""
+
+    __slots__ = (
+        "address",
+        "bytes_down",
+        "bytes_up",
+        "cause",
+        "client",
+        "kind",
+        "method",
+        "note",
+        "number",
+        "reason",
+        "rule",
+        "started",
+        "status",
+        "target",
+        "verdict",
+    )
+
+    def __init__(self, client: str) -> None:
+        self.number = next(_numbers)
+        self.client = client
+        self.started = time.monotonic()
+        self.kind = Kind.REQUEST
+        self.method: str | None = None
+        self.target: Target | None = None
+        self.address: IPAddress | None = None
+        self.verdict = Verdict.ALLOWED
+        self.reason = ""
+        self.rule: HttpRule | None = None
+        self.status: int | None = None
+        self.bytes_up = 0
+        self.bytes_down = 0
+        self.cause: str | None = None
+        self.note: str | None = None
+
+    def restart(self) -> None:
+        """Counts the time from now on: the connection has only waited so far."""
+        self.started = time.monotonic()
+
+
+class Ledger:
+    """The counts of one daemon; `close` writes a record's line."""
+
+    def __init__(self) -> None:
+        self.ended: dict[tuple[str, ...], int] = {
+            (kind, verdict): 0 for kind in Kind for verdict in Verdict
+        }
+        self.causes: dict[tuple[str, ...], int] = {}
+        self.bytes_up = 0
+        self.bytes_down = 0
+        self.open = dict.fromkeys(Kind, 0)
+
+    def begin(self, record: Record) -> None:
+        """A request's head is there."""
+        self.open[record.kind] += 1
+
+    def close(self, record: Record) -> None:
+        """It has ended: counts it and writes its line."""
+        self.open[record.kind] -= 1
+        self.ended[record.kind, record.verdict] += 1
+        self.bytes_up += record.bytes_up
+        self.bytes_down += record.bytes_down
+        if record.cause is not None:
+            self.causes[(record.cause,)] = self.causes.get((record.cause,), 0) + 1
+        rule = record.rule
+        log_event(
+            _EVENTS[record.verdict],
+            id=f"{record.number:x}",
+            client=record.client,
+            kind=record.kind.value,
+            method=record.method,
+            target=record.target.authority if record.target else None,
+            address=record.address,
+            verdict=record.verdict.value,
+            reason=record.reason,
+            rule=rule.line if rule else None,
+            status=record.status,
+            bytes_up=record.bytes_up,
+            bytes_down=record.bytes_down,
+            seconds=round(time.monotonic() - record.started, 4),
+            **({"note": record.note} if record.note else {}),
+        )

@@ -1,0 +1,191 @@
+"""The daemon's parts and their life: listeners, resolver, relays, the connections of clients.
+
+1. Listens on the loopback and on the pod's cluster-side addresses, each by its own link: what
+   arrives by the egress link for one of these addresses is not heard.
+2. Connections are counted against a limit of our own; one too many gets a 503 and is closed.
+3. The end: not ready at once; listeners stay for LINGER_S, because the cluster takes a moment to
+   send new connections elsewhere; then what is idle is closed, and what is busy may end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import resource
+from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING
+
+from egress_router.errors import KernelError
+from egress_router.modes.http.answers import FULL
+from egress_router.modes.http.client import Client, Shared
+from egress_router.modes.http.ledger import Kind, Ledger
+from egress_router.modes.http.uplink import Uplink
+from egress_router.modes.http.watchdog import phase_ticks
+from egress_router.net.http1.lines import HeadLimits
+from egress_router.net.listen import Admission, Listener, connection_limit, open_listeners
+from egress_router.net.relay import Carrier
+from egress_router.net.resolver import Resolver, ResolverSettings
+from egress_router.net.wheel import IdleWheel
+from egress_router.service import events, metrics
+from egress_router.service.logs import log_event
+from egress_router.service.network import NetworkWatch
+
+if TYPE_CHECKING:
+    import socket
+
+    from egress_router.config.http import HttpConfig
+    from egress_router.service.daemon import Service
+
+LOOPBACK = "lo"
+LOOPBACKS = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
+LINGER_S = 2.0
+LISTENER = "listener"
+LINE_BYTES = 8 * 1024  # of a request line or a field line; a smaller limit of the head bounds both
+
+
+class Serving:
+    """One HTTP proxy."""
+
+    def __init__(self, config: HttpConfig, service: Service) -> None:
+        self._config = config
+        self._service = service
+        self._loop = asyncio.get_running_loop()
+        self._watch = NetworkWatch(service, looked=self._looked)
+        self._resolver = Resolver(ResolverSettings(serve_stale=False))
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._admission = Admission(connection_limit(soft, config.limits.connections))
+        self._listeners: dict[tuple[str, str], Listener] = {}
+        wheel = IdleWheel(self._loop)
+        times, limits = config.times, config.limits
+        line_bytes = min(LINE_BYTES, limits.head_bytes)
+        self._shared = Shared(
+            uplink=Uplink(config, self._resolver),
+            carrier=Carrier(self._loop, idle_s=times.tunnel_s, wheel=wheel),
+            ledger=Ledger(),
+            wheel=wheel,
+            ticks=phase_ticks(wheel, times),
+            head_limits=HeadLimits(
+                first_line_bytes=line_bytes,
+                header_bytes=line_bytes,
+                headers=limits.fields,
+                total_bytes=limits.head_bytes,
+            ),
+            loop=self._loop,
+            release=self._admission.release,
+        )
+
+    async def open(self) -> None:
+        """Listens, once the network has been looked at."""
+        self._service.lifecycle.drain_s = self._config.times.drain_s
+        self._service.readiness.declare(LISTENER)
+        for warning in self._config.rules.warnings:
+            log_event(events.CONFIGURATION_WARNING, message=str(warning))
+        self._listen(LOOPBACKS, LOOPBACK)
+        await self._watch.open()
+        self._provide()
+
+    async def drain(self) -> None:
+        """Returns when the last connection has ended."""
+        self._shared.draining = True
+        await asyncio.sleep(min(LINGER_S, self._config.times.drain_s / 2))
+        self._close_listeners()
+        for client in tuple(self._shared.clients):
+            client.close_if_idle()
+        while self._admission.active:
+            self._shared.ended.clear()
+            await self._shared.ended.wait()
+
+    async def close(self) -> None:
+        """Ends what is still open, each with its line in the log."""
+        self._close_listeners()
+        self._watch.close()
+        self._shared.carrier.close()
+        for client in tuple(self._shared.clients):
+            client.cut()
+        await self._resolver.close()
+        await asyncio.sleep(0)  # the ends of relays and tasks are told by the loop's next turn
+
+    def _looked(self) -> None:
+        """The network has been looked at: follows the router, listens where it may by now."""
+        router = self._watch.router
+        if router is None:
+            return
+        self._shared.uplink.follow(router)
+        if self._shared.draining:
+            return
+        self._listen(router.cluster_addresses, router.cluster)
+        # A program of the same pod that calls the pod's own address comes by the loopback.
+        self._listen(router.cluster_addresses, LOOPBACK)
+        self._service.readiness.hold(LISTENER)
+
+    def _listen(self, addresses: tuple[IPv4Address | IPv6Address, ...], link: str) -> None:
+        for address in addresses:
+            if (str(address), link) in self._listeners:
+                continue
+            try:
+                sockets = open_listeners((address,), self._config.port, link=link)
+            except KernelError as error:
+                if address in LOOPBACKS and address.version == 6:
+                    continue  # a pod without IPv6
+                self._service.readiness.fail(LISTENER, str(error))
+                raise
+            listener = Listener(
+                sockets,
+                self._admission,
+                on_connection=self._accept,
+                on_excess=self._turn_away,
+                loop=self._loop,
+            )
+            listener.start()
+            self._listeners[str(address), link] = listener
+            log_event(
+                events.LISTENING, address=str(address), port=self._config.port, link=link
+            )
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners.values():
+            listener.close()
+
+    def _accept(self, sock: socket.socket, peer: tuple[str, int]) -> None:
+        client = Client(sock, peer, self._shared)
+        client.task = self._service.tasks.start_handler("http client", client.serve())
+
+    def _turn_away(self, sock: socket.socket, _peer: tuple[str, int]) -> None:
+        with contextlib.suppress(OSError):
+            sock.send(FULL)
+        sock.close()
+
+    def _provide(self) -> None:
+        provide, ledger = self._service.metrics.provide, self._shared.ledger
+        provide(metrics.HTTP_REQUESTS, lambda: ledger.ended)
+        provide(metrics.HTTP_ACTIVE, self._active)
+        provide(metrics.HTTP_BYTES, self._bytes)
+        provide(metrics.HTTP_ERRORS, lambda: ledger.causes)
+        provide(metrics.HTTP_SHED, self._shed)
+        provide(metrics.HTTP_CONNECTION_LIMIT, lambda: self._admission.limit)
+        provide(metrics.DNS_QUERIES, self._queries)
+
+    def _active(self) -> dict[tuple[str, ...], float]:
+        opened = self._shared.ledger.open
+        return {
+            ("connection",): self._admission.active,
+            **{(kind.value,): opened[kind] for kind in Kind},
+        }
+
+    def _bytes(self) -> dict[tuple[str, ...], float]:
+        ledger, relays = self._shared.ledger, self._shared.carrier.relays
+        return {
+            ("up",): ledger.bytes_up + sum(relay.bytes_up for relay in relays),
+            ("down",): ledger.bytes_down + sum(relay.bytes_down for relay in relays),
+        }
+
+    def _shed(self) -> dict[tuple[str, ...], float]:
+        counts = [listener.counts for listener in self._listeners.values()]
+        return {
+            ("full",): sum(count.excess for count in counts),
+            ("descriptors",): sum(count.shed for count in counts),
+        }
+
+    def _queries(self) -> dict[tuple[str, ...], float]:
+        return {(name,): value for name, value in dataclasses.asdict(self._resolver.counts).items()}

@@ -1,0 +1,85 @@
+"""The one clock of a client connection: what it waits for now, and how long that may take.
+
+A connection is always in one phase. Bytes that move within a phase that is watched for idleness
+push its end out; a head has to be complete in time however it drips.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from egress_router.config.http import HttpTimes
+    from egress_router.net.wheel import IdleWheel
+
+
+class Phase(Enum):
+    """What a connection waits for."""
+
+    HEAD = "the request's head"
+    KEEPALIVE = "the next request"
+    CONNECT = "a connection to the server"
+    ANSWER = "the server's answer"
+    BODY = "a body to move on"
+    CLOSING = "the client to close"
+
+
+CLOSING_S = 2.0  # what a client gets to read our last answer before its unread bytes cause a reset
+
+
+class Watchdog:
+    """Calls `expired` with the phase once it has taken too long; an `Idler` of the wheel."""
+
+    __slots__ = ("_expired", "_ticks", "_wheel", "active_tick", "idle_ticks", "phase", "slot")
+
+    def __init__(
+        self,
+        wheel: IdleWheel,
+        ticks: dict[Phase, int],
+        expired: Callable[[Phase], None],
+    ) -> None:
+        self._wheel = wheel
+        self._ticks = ticks
+        self._expired = expired
+        self.active_tick = 0
+        self.slot = 0
+        self.phase = Phase.HEAD
+        self.idle_ticks = ticks[Phase.HEAD]
+        wheel.add(self)
+
+    def enter(self, phase: Phase) -> None:
+        """The connection waits for something else from now on."""
+        self.phase = phase
+        self.active_tick = self._wheel.now
+        self.idle_ticks = ticks = self._ticks[phase]
+        if self.slot > self.active_tick + ticks:
+            self._wheel.move(self)
+
+    def touch(self) -> None:
+        """Something moved."""
+        self.active_tick = self._wheel.now
+
+    def stop(self) -> None:
+        """Watches no more."""
+        self._wheel.discard(self)
+
+    def end_idle(self) -> None:
+        """The wheel found that the phase has taken too long."""
+        self._expired(self.phase)
+
+
+def phase_ticks(wheel: IdleWheel, times: HttpTimes) -> dict[Phase, int]:
+    """The limits of all phases in ticks of the wheel."""
+    seconds = {
+        Phase.HEAD: times.head_s,
+        Phase.KEEPALIVE: times.keepalive_s,
+        # The lookup and the dial have limits of their own; this one only stands behind them.
+        Phase.CONNECT: times.dial_s + 30,
+        Phase.ANSWER: times.answer_s,
+        Phase.BODY: times.body_s,
+        Phase.CLOSING: CLOSING_S,
+    }
+    return {phase: wheel.ticks(limit) for phase, limit in seconds.items()}

@@ -1,0 +1,84 @@
+"""Tying sockets to where upstream connections leave from: the source address and the egress link."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import socket
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from egress_router.net.endpoint import socket_address
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Address, IPv6Address
+
+    from egress_router.net.endpoint import IPAddress
+
+_SIOCGIFFLAGS = 0x8913  # linux/sockios.h
+_IFF_UP, _IFF_RUNNING = 0x1, 0x40  # linux/if.h
+_IFREQ = struct.Struct("16sH22x")  # name and flags of struct ifreq, netdevice(7)
+_IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h; Python has the name from 3.12 on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Egress:
+    """Where upstream connections leave from: a source for each family we have, and the link.
+
+    `link=None` leaves the choice of the link to routing.
+    """
+
+    source4: IPv4Address | None = None
+    source6: IPv6Address | None = None
+    link: str | None = None
+
+    def source_for(self, address: IPAddress) -> IPAddress | None:
+        """The source of the address's family."""
+        return self.source4 if address.version == 4 else self.source6
+
+
+def bind_to(sock: socket.socket, egress: Egress, address: IPAddress) -> None:
+    """Ties a socket to the link and to the source of the address's family; the port stays open.
+
+    The kernel picks the port at connect, when it knows the whole four-tuple: without that option
+    one source address would have 28,000 ports for all destinations together.
+    """
+    if egress.link is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, egress.link.encode() + b"\0")
+    source = egress.source_for(address)
+    if source is None:
+        return
+    sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+    try:
+        sock.bind(socket_address(source, 0))
+    except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise OSError(errno.ENETDOWN, f"the source address {source} is gone") from error
+        raise
+
+
+class LinkProbe:
+    """Asks the kernel whether a link carries anything, in a microsecond and without privilege."""
+
+    __slots__ = ("_sock",)
+
+    def __init__(self) -> None:
+        self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+
+    def trouble(self, link: str) -> str:
+        """`macvlan0 is down`, or empty if it is up and has its carrier."""
+        try:
+            answer = fcntl.ioctl(self._sock, _SIOCGIFFLAGS, _IFREQ.pack(link.encode(), 0))
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                return f"{link} does not exist"
+            return f"{link} cannot be looked at: {error.strerror}"
+        _, flags = _IFREQ.unpack(answer)
+        if not flags & _IFF_UP:
+            return f"{link} is down"
+        return "" if flags & _IFF_RUNNING else f"{link} has no carrier"
+
+    def close(self) -> None:
+        """Closes the socket it asks through."""
+        self._sock.close()

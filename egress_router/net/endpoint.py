@@ -1,0 +1,51 @@
+"""Addresses as sockets want them, and the options that every stream of ours carries."""
+
+from __future__ import annotations
+
+import socket
+from ipaddress import IPv4Address, IPv6Address
+from typing import TypeAlias
+
+IPAddress: TypeAlias = IPv4Address | IPv6Address
+SocketAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
+
+# Keepalive 60/10/6: a peer that vanished is noticed two minutes after its last byte, well before
+# the timeouts of the stateful firewalls that stand on the way (commonly 5 minutes and more).
+KEEPALIVE_IDLE_S = 60
+KEEPALIVE_INTERVAL_S = 10
+KEEPALIVE_PROBES = 6
+
+_STREAM_OPTIONS = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES),
+    # Urgent data stays in its place in the stream, so that a relay passes every byte on.
+    (socket.SOL_SOCKET, socket.SO_OOBINLINE, 1),
+)
+
+
+def family_of(address: IPAddress) -> socket.AddressFamily:
+    """AF_INET or AF_INET6."""
+    return socket.AF_INET if address.version == 4 else socket.AF_INET6
+
+
+def socket_address(address: IPAddress, port: int) -> SocketAddress:
+    """The tuple that connect and bind take, e.g. `("203.0.113.7", 443)`.
+
+    A zone (`fe80::1%eth0`) becomes its interface index. Raises OSError if there is no such link.
+    """
+    if isinstance(address, IPv4Address):
+        return (str(address), port)
+    zone = address.scope_id
+    if zone is None:
+        return (str(address), port, 0, 0)
+    index = int(zone) if zone.isdecimal() else socket.if_nametoindex(zone)
+    return (str(address).partition("%")[0], port, 0, index)
+
+
+def tune_stream(sock: socket.socket) -> None:
+    """Sets no-delay, keepalive and in-line urgent data; connections inherit it from a listener."""
+    for level, option, value in _STREAM_OPTIONS:
+        sock.setsockopt(level, option, value)

@@ -1,0 +1,87 @@
+"""Which upstream addresses failed lately, and in which order to try several.
+
+1. A failed address comes behind the others for 30 s. It is still tried when nothing else is left:
+   a server that has just come up need not wait for our memory.
+2. After that one dial in a second tries it at its place again, until it has answered: a dead
+   address is not met by a crowd every half minute.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from egress_router.net.endpoint import IPAddress
+
+    Endpoint: TypeAlias = tuple[IPAddress, int]
+
+REMEMBERED_S = 30.0
+PROBE_EVERY_S = 1.0
+ENDPOINTS_MAX = 10_000  # clients of a proxy choose them
+
+
+class Health:
+    """Remembers failures by address and port; injected into every dial of a daemon."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._avoided_until: dict[Endpoint, float] = {}
+
+    def order(self, addresses: Sequence[IPAddress], port: int) -> tuple[IPAddress, ...]:
+        """The same order, with those that failed lately behind the rest."""
+        avoided = {address for address in addresses if self._is_avoided(address, port)}
+        return tuple(sorted(addresses, key=avoided.__contains__))
+
+    def note_failed(self, address: IPAddress, port: int) -> None:
+        """A connection to it did not come about."""
+        endpoint = (address, port)
+        self._avoided_until.pop(endpoint, None)
+        self._avoided_until[endpoint] = self._clock() + REMEMBERED_S
+        if len(self._avoided_until) > ENDPOINTS_MAX:
+            del self._avoided_until[next(iter(self._avoided_until))]
+
+    def note_alive(self, address: IPAddress, port: int) -> None:
+        """A connection to it came about."""
+        self._avoided_until.pop((address, port), None)
+
+    def avoided(self) -> tuple[Endpoint, ...]:
+        """The endpoints that come last now, for metrics and status."""
+        now = self._clock()
+        return tuple(endpoint for endpoint, until in self._avoided_until.items() if now < until)
+
+    def _is_avoided(self, address: IPAddress, port: int) -> bool:
+        until = self._avoided_until.get((address, port))
+        if until is None:
+            return False
+        now = self._clock()
+        if now < until:
+            return True
+        self._avoided_until[address, port] = now + PROBE_EVERY_S
+        return False
+
+
+class Turns:
+    """Uses several addresses in turn, IPv4 before IPv6, whatever order the nameserver gave."""
+
+    def __init__(self) -> None:
+        self._turn = 0
+
+    def next(self, addresses: Sequence[IPAddress]) -> tuple[IPAddress, ...]:
+        """All of the addresses, beginning one further than the last time."""
+        turn, self._turn = self._turn, self._turn + 1
+        return (*rotate(_family(addresses, 4), turn), *rotate(_family(addresses, 6), turn))
+
+
+def rotate(addresses: Sequence[IPAddress], turn: int) -> tuple[IPAddress, ...]:
+    """The same circle, begun `turn` places further on: `a b c` by 1 is `b c a`."""
+    if not addresses:
+        return ()
+    start = turn % len(addresses)
+    return (*addresses[start:], *addresses[:start])
+
+
+def _family(addresses: Sequence[IPAddress], version: int) -> tuple[IPAddress, ...]:
+    return tuple(sorted(one for one in addresses if one.version == version))

@@ -1,0 +1,213 @@
+"""Two connected sockets become one connection: a full-duplex relay that the kernel carries.
+
+1. A relay owns both sockets from `carry` on and closes them at its end, whatever that is.
+2. Each direction ends by itself: a FIN goes on behind the last byte, the other direction lives on
+   (at most a minute without a byte). When both have ended the relay has.
+3. A reset goes on as a reset: the other end must not take a torn connection for a finished one.
+4. An idle relay holds no pipe, no buffer, no task and no timer of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import struct
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from egress_router.net.flow import Flow, FlowState
+from egress_router.net.pipes import PIPE_BYTES, PipePool
+from egress_router.net.wheel import IdleWheel
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+IDLE_S = 3600.0  # keepalive finds dead peers much earlier; users lost long silent sessions to less
+HALF_CLOSED_IDLE_S = 60.0
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER, on, 0 s: close sends RST
+_RESET_ERRNOS = {errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN, errno.ECONNABORTED}
+
+
+class EndReason(StrEnum):
+    """Why a relay ended, as the connection's log line has it."""
+
+    CLOSED = "closed"
+    RESET_BY_CLIENT = "reset by client"
+    RESET_BY_UPSTREAM = "reset by upstream"
+    CLIENT_LOST = "client lost"
+    UPSTREAM_LOST = "upstream lost"
+    IDLE = "idle"
+    HALF_CLOSED_IDLE = "half-closed and idle"
+    CUT = "cut"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayEnd:
+    """The bytes delivered each way (`up`: from the client to the upstream), and why it ended."""
+
+    reason: EndReason
+    bytes_up: int
+    bytes_down: int
+
+
+class Carrier:
+    """What all relays of one loop share: timer wheel, pipes, buffer, limits."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        idle_s: float = IDLE_S,
+        half_closed_idle_s: float = HALF_CLOSED_IDLE_S,
+        pipes: PipePool | None = None,
+        wheel: IdleWheel | None = None,
+    ) -> None:
+        self.loop = loop
+        self.pipes = pipes or PipePool()
+        self.wheel = wheel or IdleWheel(loop)
+        self.buffer = memoryview(bytearray(PIPE_BYTES))
+        self.idle_ticks = self.wheel.ticks(idle_s)
+        self.half_closed_ticks = min(self.idle_ticks, self.wheel.ticks(half_closed_idle_s))
+        self.relays: set[Relay] = set()
+
+    def carry(
+        self,
+        client: socket.socket,
+        upstream: socket.socket,
+        on_end: Callable[[RelayEnd], object],
+        *,
+        early_up: bytes = b"",
+        early_down: bytes = b"",
+    ) -> Relay:
+        """Relays between two connected, non-blocking sockets until `on_end` is called, once.
+
+        `early_up` was read from the client before and goes to the upstream first; `early_down` the
+        other way. `on_end` never runs within this call.
+        """
+        relay = Relay(self, client, upstream, on_end)
+        self.relays.add(relay)
+        relay.start(early_up, early_down)
+        return relay
+
+    def cut_all(self) -> None:
+        """Ends every relay at once; both ends see a reset."""
+        for relay in tuple(self.relays):
+            relay.cut()
+
+    def close(self) -> None:
+        """Cuts what is left and gives the pipes back to the system."""
+        self.cut_all()
+        self.pipes.close()
+
+
+class Relay:
+    """One tunnel; made by `Carrier.carry`."""
+
+    __slots__ = (
+        "__weakref__",
+        "_down",
+        "_on_end",
+        "_up",
+        "active_tick",
+        "carrier",
+        "idle_ticks",
+        "slot",
+    )
+
+    def __init__(
+        self,
+        carrier: Carrier,
+        client: socket.socket,
+        upstream: socket.socket,
+        on_end: Callable[[RelayEnd], object],
+    ) -> None:
+        self.carrier = carrier
+        self._on_end = on_end
+        self._up = Flow(self, client, upstream)
+        self._down = Flow(self, upstream, client)
+        self.active_tick = 0
+        self.idle_ticks = carrier.idle_ticks
+        self.slot = 0
+
+    def start(self, early_up: bytes, early_down: bytes) -> None:
+        """Begins to relay; only `Carrier.carry` calls this."""
+        self.carrier.wheel.add(self)
+        self._up.start(early_up)
+        if self in self.carrier.relays:
+            self._down.start(early_down)
+
+    @property
+    def bytes_up(self) -> int:
+        """Bytes delivered to the upstream so far."""
+        return self._up.moved
+
+    @property
+    def bytes_down(self) -> int:
+        """Bytes delivered to the client so far."""
+        return self._down.moved
+
+    def cut(self) -> None:
+        """Ends the relay now; both ends see a reset. Does nothing after the end."""
+        self._end(EndReason.CUT, reset=(self._up.source, self._up.sink))
+
+    def touch(self) -> None:
+        """A flow moved bytes."""
+        self.active_tick = self.carrier.wheel.now
+
+    def finish(self, flow: Flow) -> None:
+        """A flow has passed all of its bytes on, and its source has ended."""
+        if self._other(flow).state is FlowState.DONE:
+            self._end(EndReason.CLOSED)
+            return
+        try:
+            flow.sink.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self.fail(flow.sink, error)
+            return
+        self.touch()
+        self.idle_ticks = self.carrier.half_closed_ticks
+        self.carrier.wheel.move(self)
+
+    def fail(self, sock: socket.socket, error: OSError) -> None:
+        """A socket gave an error: its peer is gone, and the other end is told by a reset."""
+        towards = self._up if sock is self._up.sink else self._down
+        # A peer may answer, close, and reset what still comes in: the answer is worth passing on.
+        self._other(towards).flush_last()
+        reset = error.errno in _RESET_ERRNOS
+        if sock is self._up.source:
+            reason = EndReason.RESET_BY_CLIENT if reset else EndReason.CLIENT_LOST
+        else:
+            reason = EndReason.RESET_BY_UPSTREAM if reset else EndReason.UPSTREAM_LOST
+        self._end(reason, reset=(towards.source,))
+
+    def fail_inside(self) -> None:
+        """Something unforeseen was raised: this relay dies of it, no other one does."""
+        self._end(EndReason.BROKEN, reset=(self._up.source, self._up.sink))
+
+    def end_idle(self) -> None:
+        """The wheel found that no byte has moved for the limit."""
+        half_closed = FlowState.DONE in (self._up.state, self._down.state)
+        self._end(EndReason.HALF_CLOSED_IDLE if half_closed else EndReason.IDLE)
+
+    def _other(self, flow: Flow) -> Flow:
+        return self._down if flow is self._up else self._up
+
+    def _end(self, reason: EndReason, *, reset: tuple[socket.socket, ...] = ()) -> None:
+        if self not in self.carrier.relays:
+            return
+        self.carrier.relays.discard(self)
+        self.carrier.wheel.discard(self)
+        self._up.stop()
+        self._down.stop()
+        for sock in reset:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._up.source.close()
+        self._up.sink.close()
+        end = RelayEnd(reason=reason, bytes_up=self._up.moved, bytes_down=self._down.moved)
+        self.carrier.loop.call_soon(self._on_end, end)

@@ -1,0 +1,102 @@
+"""Idle timeouts for thousands of connections from one timer.
+
+A timer for each connection would be set again with every byte. Here a connection that moves bytes
+only notes the current tick; once its slot comes up it either has been idle or is put in a later
+slot. So an end comes up to two ticks late, and never early.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+
+TICK_S = 1.0
+BATCH = 256  # looked at in one turn of the loop: closing a crowd must not hold up the others
+OFF = -1  # the slot of what is not on the wheel (any more)
+
+
+class Idler(Protocol):
+    """What can be put on the wheel; the three numbers are ticks, `slot` is the wheel's own."""
+
+    active_tick: int
+    idle_ticks: int
+    slot: int
+
+    def end_idle(self) -> None:
+        """The limit has passed without a byte; the wheel has let go already."""
+
+
+class IdleWheel:
+    """One coarse timer for one loop; it stands still while nothing is on it."""
+
+    __slots__ = ("_due", "_loop", "_slots", "_tick_s", "_timer", "now")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, tick_s: float = TICK_S) -> None:
+        self._loop = loop
+        self._tick_s = tick_s
+        self._slots: dict[int, set[Idler]] = {}
+        self._due: deque[Idler] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self.now = int(loop.time() / tick_s)
+
+    def ticks(self, seconds: float) -> int:
+        """The whole number of ticks that is never shorter than these seconds."""
+        return int(seconds / self._tick_s) + 2
+
+    def add(self, idler: Idler) -> None:
+        """Watches from now on; the idler counts as active now."""
+        if self._timer is None:
+            self.now = max(self.now, int(self._loop.time() / self._tick_s))
+            self._arm()
+        idler.active_tick = self.now
+        self._place(idler)
+
+    def move(self, idler: Idler) -> None:
+        """Takes a changed `idle_ticks` into account, counted from the last activity."""
+        self.discard(idler)
+        self._place(idler)
+
+    def discard(self, idler: Idler) -> None:
+        """Watches no more."""
+        members = self._slots.get(idler.slot)
+        idler.slot = OFF
+        if members is not None:
+            members.discard(idler)
+            if not members:
+                del self._slots[idler.slot]
+
+    def __len__(self) -> int:
+        return sum(map(len, self._slots.values()))
+
+    def _place(self, idler: Idler) -> None:
+        idler.slot = max(idler.active_tick + idler.idle_ticks, self.now + 1)
+        self._slots.setdefault(idler.slot, set()).add(idler)
+
+    def _arm(self) -> None:
+        self._timer = self._loop.call_at((self.now + 1) * self._tick_s, self._turn)
+
+    def _turn(self) -> None:
+        self.now = max(self.now + 1, int(self._loop.time() / self._tick_s))
+        # The loop may have stood still for a while: every slot that was passed over is looked at.
+        for slot in sorted(slot for slot in self._slots if slot <= self.now):
+            self._due.extend(self._slots.pop(slot))
+        self._look_at_due()
+        if self._slots or self._due:
+            self._arm()
+        else:
+            self._timer = None
+
+    def _look_at_due(self) -> None:
+        for _ in range(min(BATCH, len(self._due))):
+            idler = self._due.popleft()
+            if idler.slot == OFF:
+                continue
+            if idler.active_tick + idler.idle_ticks > self.now:
+                self._place(idler)
+            else:
+                idler.end_idle()
+        if self._due:
+            self._loop.call_soon(self._look_at_due)
