@@ -1,4 +1,4 @@
-"""Tying sockets to where upstream connections leave from: the source address and the egress link."""
+"""Tying sockets to where upstream connections leave from: the source address and the link."""
 
 from __future__ import annotations
 

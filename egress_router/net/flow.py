@@ -6,7 +6,9 @@
 2. Small pieces are copied through a buffer shared by all. Once a read has filled a good part of it
    the flow turns to splice(2) through a borrowed pipe, and gives it back when it runs dry.
 3. The end of the source is passed on by shutdown after the last byte held.
-4. One call moves a bounded number of bytes: other connections get their turn.
+4. One call moves a bounded number of bytes: other connections get their turn. But a call reads on
+   until there is nothing left, or comes back by itself: when a socket has an error (a reset behind
+   some last bytes, say) uvloop calls its reader once more and then never again.
 """
 
 from __future__ import annotations
@@ -99,6 +101,8 @@ class Flow:
             return
 
     def _on_readable(self) -> None:
+        if self.state is not FlowState.READING:
+            return
         try:
             self._pump()
         except Exception:
@@ -119,12 +123,14 @@ class Flow:
             try:
                 count = self._take_in(first=turn == 0)
             except BlockingIOError:
-                break
+                self._return_pipe()
+                return
             except OSError as error:
                 self._relay.fail(self.source, error)
                 return
             if count == 0:
-                self._finish()
+                self.stop()
+                self._relay.finish(self)
                 return
             self._relay.touch()
             if not self._hand_on():
@@ -132,9 +138,8 @@ class Flow:
                     self._block()
                 return
             self._bulk = count >= BULK_BYTES
-            if not self._bulk:
-                break
         self._return_pipe()
+        self._relay.carrier.loop.call_soon(self._on_readable)
 
     def _take_in(self, *, first: bool) -> int:
         """Takes bytes from the source; 0 is its end. Called only while nothing is held."""
@@ -190,10 +195,6 @@ class Flow:
         self._return_pipe()
         self.state = FlowState.READING
         self._relay.carrier.loop.add_reader(self.source.fileno(), self._on_readable)
-
-    def _finish(self) -> None:
-        self.stop()
-        self._relay.finish(self)
 
     def _return_pipe(self) -> None:
         if self._pipe is not None:

@@ -68,8 +68,8 @@ class Carrier:
         wheel: IdleWheel | None = None,
     ) -> None:
         self.loop = loop
-        self.pipes = pipes or PipePool()
-        self.wheel = wheel or IdleWheel(loop)
+        self.pipes = PipePool() if pipes is None else pipes
+        self.wheel = IdleWheel(loop) if wheel is None else wheel
         self.buffer = memoryview(bytearray(PIPE_BYTES))
         self.idle_ticks = self.wheel.ticks(idle_s)
         self.half_closed_ticks = min(self.idle_ticks, self.wheel.ticks(half_closed_idle_s))

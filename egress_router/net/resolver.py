@@ -89,8 +89,8 @@ class Resolver:
     ) -> None:
         self._settings = settings
         self._clock = clock
-        self._servers = servers or watch_resolv_conf(clock)
-        self._hosts = hosts or watch_hosts(clock)
+        self._servers = watch_resolv_conf(clock) if servers is None else servers
+        self._hosts = watch_hosts(clock) if hosts is None else hosts
         self._lookup = Lookup(settings.limits, clock=clock, random_id=random_id)
         self._cache = Cache(clock)
         self._in_flight: dict[Key, asyncio.Task[Entry]] = {}

@@ -61,12 +61,12 @@ class IdleWheel:
 
     def discard(self, idler: Idler) -> None:
         """Watches no more."""
-        members = self._slots.get(idler.slot)
-        idler.slot = OFF
+        slot, idler.slot = idler.slot, OFF
+        members = self._slots.get(slot)
         if members is not None:
             members.discard(idler)
             if not members:
-                del self._slots[idler.slot]
+                del self._slots[slot]
 
     def __len__(self) -> int:
         return sum(map(len, self._slots.values()))
