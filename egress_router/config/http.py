@@ -55,9 +55,7 @@ def parse_http(environment: Environment) -> HttpConfig:
     """The environment to the proxy it describes; raises ConfigurationError with every problem."""
     found: list[Problem] = []
     rules = _parse_rules(environment, found)
-    port = read_port(
-        environment, variables.HTTP_PORT, Problems(variables.HTTP_PORT.name, found)
-    )
+    port = read_port(environment, variables.HTTP_PORT, Problems(variables.HTTP_PORT.name, found))
     limits = _parse_limits(environment, found)
     times = _parse_times(environment, found)
     if rules is None or port is None or limits is None or found:
@@ -83,8 +81,10 @@ def check_http(environment: Environment) -> Checked:
 
 def _render(config: HttpConfig) -> str:
     lines = [f"port         {config.port}"]
-    for rule in config.rules.rules:
-        lines.append(f"line {rule.line:<7} {rule.action} {rule.text.removeprefix('!')}")
+    lines += [
+        f"line {rule.line:<7} {rule.action} {rule.text.removeprefix('!')}"
+        for rule in config.rules.rules
+    ]
     lines.append(f"otherwise    {config.rules.default}")
     lines += [f"warning      {warning}" for warning in config.rules.warnings]
     return "\n".join([*lines, ""])
@@ -93,9 +93,7 @@ def _render(config: HttpConfig) -> str:
 def _parse_rules(environment: Environment, found: list[Problem]) -> HttpRules | None:
     problems = Problems(variables.HTTP_DESTINATION.name, found)
     before = len(found)
-    text = environment.text(
-        variables.HTTP_DESTINATION, variables.HTTP_DESTINATION_FILE, problems
-    )
+    text = environment.text(variables.HTTP_DESTINATION, variables.HTTP_DESTINATION_FILE, problems)
     if len(found) > before:
         return None
     named = variables.HTTP_DESTINATION

@@ -29,7 +29,7 @@ class RedirectMode:
         """What the daemon would keep: init's set-up if it is told of it, else what it finds."""
         config = parse_redirect(environment)
         keeps = "init's configuration" if config.init else "what it finds at its start"
-        document = {"keeps": keeps, "announce_s": config.announce_s, "watch_s": config.watch_s}
+        document = {"keeps": keeps, "announce_s": config.announce_s}
         text = "".join(f"{name:<13}{value}\n" for name, value in document.items())
         return Checked(document=document, text=text)
 

@@ -58,7 +58,8 @@ def open_listeners(
     """One listening socket for each address; `::` is passed over where the kernel has no IPv6.
 
     With a `link` only what arrives by it is heard: Linux answers for an address of one link on
-    every other one (the weak host model, RFC 1122 §3.3.4.2). Raises KernelError naming address and port. On an error none is left open.
+    every other one (the weak host model, RFC 1122 §3.3.4.2). Raises KernelError naming address and
+    port. On an error none is left open.
     """
     opened: list[socket.socket] = []
     with contextlib.ExitStack() as undo:
@@ -138,7 +139,7 @@ class Listener:
         self._watch()
 
     def close(self) -> None:
-        """Accepts what has already connected, then closes the listening sockets."""
+        """Accepts what has already connected, then closes the listening sockets, for good."""
         for sock in self._sockets:
             # Closing would reset those in the backlog, although they have been told they are in.
             for _ in range(BACKLOG):
@@ -149,6 +150,7 @@ class Listener:
             self._resume.cancel()
         for sock in self._sockets:
             sock.close()
+        self._sockets = ()
         self._give_up_reserve()
 
     def _watch(self) -> None:

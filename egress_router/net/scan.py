@@ -22,7 +22,7 @@ RECORDS_MAX = 64
 NAME_MAX_OCTETS = 255  # RFC 1035, section 3.1
 LABEL_MAX_OCTETS = 63
 POINTERS_MAX = 32  # honest compression needs one or two for each name
-LABELS_MAX = 2048  # in all names of a message together: 64 records, two names each, of 16 labels
+LABELS_MAX = 4096  # in all names of a message together; 64 CNAME records of 16 labels: 3,072
 
 _RECORD_TAIL = struct.Struct("!HHIH")
 

@@ -10,13 +10,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
 import struct
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
 READ_BYTES = 65536  # the most that one direction of a connection holds in memory
@@ -109,6 +109,20 @@ class Stream:
         for waiter in (self._reader, self._writer):
             if waiter is not None and not waiter.done():
                 waiter.set_exception(error)
+
+    def recover(self) -> None:
+        """Forgets a `fail`: there is something left to say all the same."""
+        self._error = None
+
+    def is_silent(self) -> bool:
+        """Whether the peer has neither sent anything nor ended."""
+        try:
+            self.sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return self._error is None
+        except OSError:
+            pass
+        return False
 
     def detach(self) -> socket.socket:
         """The socket, watched no more; it is the caller's now."""

@@ -129,4 +129,3 @@ def _usual_ruleset(config: InitConfig) -> RulesetSpec:
         cluster_networks=cluster_networks(config),
         admin_port=config.admin_port,
     )
-

@@ -1,60 +1,50 @@
-"""Our own answers: the status, why in one plain line, and Proxy-Status (RFC 9209).
-
-1. The text is for a person at a terminal: one line that says what was asked, and why not.
-2. Whatever a client sent is quoted by whoever made the reason; here it is cut and kept to ASCII.
-3. Every one of these closes the connection but for answers to a whole request whose body is read.
-"""
+"""Our own answers to clients, made of a failure (rendered by `net.http1.answers`)."""
 
 from __future__ import annotations
 
-from http import HTTPStatus
+import secrets
 from typing import TYPE_CHECKING, Final
 
+from egress_router.modes.http.failure import FailureError
 from egress_router.modes.http.ledger import Verdict
-from egress_router.modes.http.failure import RETRY_AFTER_S, FailureError
+from egress_router.net.http1.answers import ProxyError, ProxyStatus, render_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from egress_router.net.http1.lines import Headers
 
-PSEUDONYM: Final = "egress-router"
-CONNECTED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
-REASON_MAX = 1000  # characters: a target is at most 8 KiB, the reason quotes 120 of it
+PROXY: Final = "egress-router"
+# In Via. Differs from process to process: two routers in a row are no loop (RFC 9110 §7.6.3).
+PSEUDONYM: Final = f"{PROXY}-{secrets.token_hex(4)}"
+RETRY_AFTER_S = 1  # a place is free again as soon as one connection ends
+REASON_MAX = 1000  # characters; a reason quotes at most 120 of what the client sent
 
-_PHRASES = {508: "Loop Detected"} | {status.value: status.phrase for status in HTTPStatus}
-
-
-def render_failure(
-    failure: FailureError, *, close: bool, with_body: bool = True, extra: Iterable[str] = ()
-) -> bytes:
-    """The answer to a request that comes to nothing; `with_body` is False for HEAD."""
-    phrase = _PHRASES.get(failure.status, "Error")
-    reason = _plain(failure.reason)
-    body = f"{failure.status} {phrase}: {reason}\n"
-    details = reason.replace("\\", "\\\\").replace('"', '\\"')
-    fields = [
-        f"HTTP/1.1 {failure.status} {phrase}",
-        "Content-Type: text/plain; charset=us-ascii",
-        f"Content-Length: {len(body)}",
-        f'Proxy-Status: {PSEUDONYM}; error={failure.cause}; details="{details}"',
-        *extra,
-    ]
-    if failure.status == 503:
-        fields.append(f"Retry-After: {RETRY_AFTER_S}")
-    if close:
-        fields.append("Connection: close")
-    head = "\r\n".join([*fields, "", ""])
-    return f"{head}{body if with_body else ''}".encode("ascii")
+_ALLOWED: Headers = (("Allow", "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"),)
 
 
-def _plain(text: str) -> str:
-    cut = text if len(text) <= REASON_MAX else text[:REASON_MAX] + "..."
-    return "".join(c if c.isascii() and c.isprintable() else "?" for c in cut)
+def render_failure(failure: FailureError, *, close: bool, head_only: bool = False) -> bytes:
+    """The answer to a request that comes to nothing; `head_only` for HEAD."""
+    reason = failure.reason[:REASON_MAX].replace("§", "section ")  # an answer is ASCII
+    return render_answer(
+        failure.status,
+        f"{PROXY}: {reason}",
+        ProxyStatus(proxy=PROXY, error=failure.cause, details=reason),
+        close=close,
+        head_only=head_only,
+        retry_after_s=RETRY_AFTER_S if failure.status == 503 else None,
+        headers=_ALLOWED if failure.status == 405 else (),
+    )
+
+
+def render_options(*, close: bool) -> bytes:
+    """Our answer to OPTIONS that goes no further (Max-Forwards: 0)."""
+    status = ProxyStatus(proxy=PROXY)
+    return render_answer(200, f"{PROXY} forwards http", status, close=close, headers=_ALLOWED)
 
 
 FULL: Final = render_failure(
     FailureError(
         503,
-        "connection_limit_reached",
+        ProxyError.CONNECTION_LIMIT_REACHED,
         "the proxy serves as many connections as it may; try again in a moment",
         Verdict.REFUSED,
     ),

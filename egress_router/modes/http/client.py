@@ -17,12 +17,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from egress_router.errors import RefusalError
-from egress_router.modes.http.answers import CONNECTED, render_failure
+from egress_router.modes.http.answers import render_failure
 from egress_router.modes.http.exchange import serve_exchange
-from egress_router.modes.http.failure import FailureError, failure_of_refusal
+from egress_router.modes.http.failure import ExpiredError, FailureError, failure_of_refusal
 from egress_router.modes.http.ledger import Kind, Ledger, Record, Verdict
 from egress_router.modes.http.watchdog import Phase, Watchdog
-from egress_router.net.http1.framing import request_framing
+from egress_router.net.http1.answers import TUNNEL_ESTABLISHED, ProxyError
+from egress_router.net.http1.connection import keeps_alive
+from egress_router.net.http1.framing import NO_BODY, request_framing
 from egress_router.net.http1.head import HTTP_1_1, RequestHead
 from egress_router.net.http1.head_reader import request_reader
 from egress_router.net.stream import READ_BYTES, Stream
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from egress_router.net.relay import Carrier, RelayEnd
     from egress_router.net.wheel import IdleWheel
 
+# Our answers to requests that were sound: what follows them on the connection is the next one.
+_SOUND_REQUEST = frozenset((403, 405, 417, 502, 504, 508))
 LINGER_BYTES = 1 << 20  # read and dropped behind a last answer, so that no reset overtakes it
 
 
@@ -55,10 +59,6 @@ class Shared:
     draining: bool = False
     clients: set[Client] = field(default_factory=set)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-class ExpiredError(Exception):
-    """A phase of the connection took too long."""
 
 
 class Client:
@@ -95,7 +95,7 @@ class Client:
         self.stream.on_unasked = self._take_unasked
         try:
             while await self._serve_one():
-                pass
+                self.watchdog.enter(Phase.KEEPALIVE)
         except (OSError, ExpiredError):
             pass  # the client is gone, or has been silent; its request has its line
         finally:
@@ -126,6 +126,7 @@ class Client:
         if head is None:
             return False
         record.method = head.method
+        self.idle = False
         if head.method == "CONNECT":
             record.kind = Kind.TUNNEL
         self.shared.ledger.begin(record)
@@ -153,8 +154,12 @@ class Client:
         reader = request_reader(self.shared.head_limits)
         data, self.buffer = self.buffer, b""
         try:
+            if data:
+                self.watchdog.enter(Phase.HEAD)
             head = reader.feed(data) if data else None
-            self.idle = not data and self.watchdog.phase is Phase.KEEPALIVE
+            self.idle = self.watchdog.phase is Phase.KEEPALIVE
+            if self.idle and self.shared.draining:
+                return None
             while head is None:
                 data = await self.stream.read(expect=True)
                 if not data:
@@ -170,7 +175,9 @@ class Client:
             if self.idle:
                 return None
             reason = "the head of the request was not complete in time"
-            raise FailureError(408, "http_request_error", reason, Verdict.REFUSED) from expired
+            raise FailureError(
+                408, ProxyError.HTTP_REQUEST_ERROR, reason, Verdict.REFUSED
+            ) from expired
         self.buffer = reader.tail
         return head
 
@@ -186,7 +193,7 @@ class Client:
         upstream = await self.shared.uplink.connect(target, decision, record)
         try:
             record.status = 200
-            await self.stream.write(CONNECTED)
+            await self.stream.write(TUNNEL_ESTABLISHED)
         except BaseException:
             upstream.close()
             raise
@@ -213,24 +220,31 @@ class Client:
     async def _refuse(
         self, record: Record, failure: FailureError, head: RequestHead | None
     ) -> bool:
-        """Answers a request that comes to nothing, unless an answer has begun; False: it was the
-        last one.
-        """
-        begun, record.status = record.status is not None, record.status or failure.status
-        record.verdict, record.reason, record.cause = (
-            failure.verdict,
-            failure.reason,
-            failure.cause,
-        )
+        """Answers a request that comes to nothing; whether another one may follow."""
+        begun = record.status is not None
+        record.note_failure(failure)
         if begun:
             self.stream.close(reset=True)
             return False
-        with_body = head is None or head.method != "HEAD"
-        await self.stream.write(render_failure(failure, close=True, with_body=with_body))
-        await self._linger()
-        return False
+        self.stream.recover()
+        keep = head is not None and self._may_go_on(head, failure)
+        head_only = head is not None and head.method == "HEAD"
+        await self.stream.write(render_failure(failure, close=not keep, head_only=head_only))
+        if not keep:
+            await self.linger()
+        return keep
 
-    async def _linger(self) -> None:
+    def _may_go_on(self, head: RequestHead, failure: FailureError) -> bool:
+        """Whether the next request's begin is beyond doubt, after an answer of our own."""
+        return (
+            failure.status in _SOUND_REQUEST
+            and head.method != "CONNECT"
+            and not self.shared.draining
+            and request_framing(head) == NO_BODY
+            and keeps_alive(head)
+        )
+
+    async def linger(self) -> None:
         """Waits for the client to close, so that what it still sends does not reset our answer."""
         self.watchdog.enter(Phase.CLOSING)
         with contextlib.suppress(OSError, ExpiredError):
@@ -238,6 +252,17 @@ class Client:
             left = LINGER_BYTES
             while left > 0 and (data := await self.stream.read(expect=True)):
                 left -= len(data)
+
+    def drop_upstream(self, *, reset: bool = False) -> None:
+        """Ends the connection to the server, if there is one."""
+        upstream, self.upstream = self.upstream, None
+        if upstream is not None:
+            upstream.close(reset=reset)
+
+    def leave(self) -> None:
+        """The client has gone: what is being done for it ends."""
+        self.left = True
+        self.cut()
 
     def _take_unasked(self) -> None:
         """Something came while a request is being served (rule 2)."""
@@ -250,24 +275,22 @@ class Client:
             if len(self.buffer) < READ_BYTES:
                 self.stream.watch()
         elif data is not None and not (self.buffer and self.watchdog.phase is Phase.CONNECT):
-            self.left = True
-            if self.task is not None:
-                self.task.cancel()
+            self.leave()
 
     def _expire(self, phase: Phase) -> None:
         error = ExpiredError(f"timed out waiting for {phase.value}")
         if phase is Phase.CONNECT:
             self.cut()
             return
-        self.stream.fail(error)
+        if phase is not Phase.ANSWER:
+            self.stream.fail(error)
         if self.upstream is not None:
             self.upstream.stream.fail(error)
 
     def _end(self) -> None:
         self.watchdog.stop()
         self.shared.clients.discard(self)
-        if self.upstream is not None:
-            self.upstream.close()
+        self.drop_upstream(reset=self.left)
         if not self._handed_over:
             self.stream.close(reset=self.left)
             self.shared.release()

@@ -11,34 +11,40 @@ from typing import TYPE_CHECKING
 from egress_router.errors import EgressRouterError, RefusalError
 from egress_router.modes.http.ledger import Verdict
 from egress_router.net.dial import DialCause, DialError
+from egress_router.net.http1.answers import ProxyError
 from egress_router.net.resolution import ResolutionCause, ResolutionError
 
 if TYPE_CHECKING:
     from egress_router.policy.rules import Decision
 
-RETRY_AFTER_S = 1  # a place is free again as soon as one connection ends
+_RESOLUTION: dict[ResolutionCause, tuple[int, ProxyError]] = {
+    ResolutionCause.NAME_NOT_FOUND: (502, ProxyError.DNS_ERROR),
+    ResolutionCause.NO_ADDRESS: (502, ProxyError.DNS_ERROR),
+    ResolutionCause.SERVER_FAILURE: (502, ProxyError.DNS_ERROR),
+    ResolutionCause.TIMED_OUT: (504, ProxyError.DNS_TIMEOUT),
+}
+_DIAL: dict[DialCause, tuple[int, ProxyError]] = {
+    DialCause.REFUSED: (502, ProxyError.CONNECTION_REFUSED),
+    DialCause.UNREACHABLE: (502, ProxyError.DESTINATION_IP_UNROUTABLE),
+    DialCause.TIMED_OUT: (504, ProxyError.CONNECTION_TIMEOUT),
+    DialCause.LINK_DOWN: (502, ProxyError.DESTINATION_UNAVAILABLE),
+    DialCause.NO_SOURCE: (502, ProxyError.DESTINATION_IP_UNROUTABLE),
+    DialCause.EXHAUSTED: (503, ProxyError.CONNECTION_LIMIT_REACHED),
+}
+_REFUSAL: dict[int, ProxyError] = {
+    508: ProxyError.PROXY_LOOP_DETECTED,
+    503: ProxyError.CONNECTION_LIMIT_REACHED,
+}
 
-_RESOLUTION: dict[ResolutionCause, tuple[int, str]] = {
-    ResolutionCause.NAME_NOT_FOUND: (502, "dns_error"),
-    ResolutionCause.NO_ADDRESS: (502, "dns_error"),
-    ResolutionCause.SERVER_FAILURE: (502, "dns_error"),
-    ResolutionCause.TIMED_OUT: (504, "dns_timeout"),
-}
-_DIAL: dict[DialCause, tuple[int, str]] = {
-    DialCause.REFUSED: (502, "connection_refused"),
-    DialCause.UNREACHABLE: (502, "destination_ip_unroutable"),
-    DialCause.TIMED_OUT: (504, "connection_timeout"),
-    DialCause.LINK_DOWN: (502, "destination_unavailable"),
-    DialCause.NO_SOURCE: (502, "destination_ip_unroutable"),
-    DialCause.EXHAUSTED: (503, "connection_limit_reached"),
-}
-_REFUSAL: dict[int, str] = {508: "proxy_loop_detected", 503: "connection_limit_reached"}
+
+class ExpiredError(Exception):
+    """A phase of a client's connection took too long."""
 
 
 class FailureError(EgressRouterError):
     """One request ends here, with an answer if none has begun."""
 
-    def __init__(self, status: int, cause: str, reason: str, verdict: Verdict) -> None:
+    def __init__(self, status: int, cause: ProxyError, reason: str, verdict: Verdict) -> None:
         super().__init__(reason)
         self.status = status
         self.cause = cause
@@ -48,7 +54,7 @@ class FailureError(EgressRouterError):
 
 def failure_of_refusal(error: RefusalError) -> FailureError:
     """A request that is no proper one, or that we will not serve."""
-    cause = _REFUSAL.get(error.status, "http_request_error")
+    cause = _REFUSAL.get(error.status, ProxyError.HTTP_REQUEST_ERROR)
     return FailureError(error.status, cause, error.reason, Verdict.REFUSED)
 
 
@@ -56,9 +62,9 @@ def failure_of_decision(decision: Decision) -> FailureError:
     """A request that a rule, the guard or the end of the list denies."""
     if decision.status == 403:
         guarded = decision.rule is None and "no line matches" not in decision.reason
-        cause = "destination_ip_prohibited" if guarded else "http_request_denied"
+        cause = ProxyError.DESTINATION_IP_PROHIBITED if guarded else ProxyError.HTTP_REQUEST_DENIED
         return FailureError(403, cause, decision.reason, Verdict.REFUSED)
-    return FailureError(decision.status, "dns_error", decision.reason, Verdict.FAILED)
+    return FailureError(decision.status, ProxyError.DNS_ERROR, decision.reason, Verdict.FAILED)
 
 
 def failure_of_resolution(error: ResolutionError) -> FailureError:
@@ -76,10 +82,10 @@ def failure_of_dial(error: DialError) -> FailureError:
 def link_down(trouble: str) -> FailureError:
     """The egress link cannot carry anything; nothing was sent."""
     return FailureError(
-        502, "destination_unavailable", f"egress link down: {trouble}", Verdict.FAILED
+        502, ProxyError.DESTINATION_UNAVAILABLE, f"egress link down: {trouble}", Verdict.FAILED
     )
 
 
-def upstream_failure(status: int, cause: str, reason: str) -> FailureError:
+def upstream_failure(status: int, cause: ProxyError, reason: str) -> FailureError:
     """The server broke the protocol, the connection, or its promise of bytes."""
     return FailureError(status, cause, reason, Verdict.FAILED)

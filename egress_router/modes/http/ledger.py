@@ -15,6 +15,7 @@ from egress_router.service.logs import log_event
 
 if TYPE_CHECKING:
     from egress_router.config.http_rules import HttpRule
+    from egress_router.modes.http.failure import FailureError
     from egress_router.policy.prefixes import IPAddress
     from egress_router.policy.target import Target
     from egress_router.service.events import Event
@@ -65,7 +66,7 @@ class Record:
     )
 
     def __init__(self, client: str) -> None:
-        self.number = next(_numbers)
+        self.number = 0
         self.client = client
         self.started = time.monotonic()
         self.kind = Kind.REQUEST
@@ -80,6 +81,12 @@ class Record:
         self.bytes_down = 0
         self.cause: str | None = None
         self.note: str | None = None
+
+    def note_failure(self, failure: FailureError) -> None:
+        """Why it came to nothing; a status that the client has seen already stays."""
+        self.verdict, self.reason, self.cause = failure.verdict, failure.reason, failure.cause
+        if self.status is None:
+            self.status = failure.status
 
     def restart(self) -> None:
         """Counts the time from now on: the connection has only waited so far."""
@@ -99,8 +106,15 @@ class Ledger:
         self.open = dict.fromkeys(Kind, 0)
 
     def begin(self, record: Record) -> None:
-        """A request's head is there."""
+        """A request's head is there, or is known not to be one."""
+        record.number = next(_numbers)
         self.open[record.kind] += 1
+
+    def become(self, record: Record, kind: Kind) -> None:
+        """A request has become a tunnel."""
+        self.open[record.kind] -= 1
+        record.kind = kind
+        self.open[kind] += 1
 
     def close(self, record: Record) -> None:
         """It has ended: counts it and writes its line."""

@@ -104,6 +104,7 @@ class Serving:
         for client in tuple(self._shared.clients):
             client.cut()
         await self._resolver.close()
+        self._shared.uplink.close()
         await asyncio.sleep(0)  # the ends of relays and tasks are told by the loop's next turn
 
     def _looked(self) -> None:
@@ -139,9 +140,7 @@ class Serving:
             )
             listener.start()
             self._listeners[str(address), link] = listener
-            log_event(
-                events.LISTENING, address=str(address), port=self._config.port, link=link
-            )
+            log_event(events.LISTENING, address=str(address), port=self._config.port, link=link)
 
     def _close_listeners(self) -> None:
         for listener in self._listeners.values():

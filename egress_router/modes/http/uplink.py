@@ -29,6 +29,7 @@ from egress_router.policy.rules import Decision, NeedsAddresses, compile_rules
 
 if TYPE_CHECKING:
     import socket
+
     from egress_router.config.http import HttpConfig
     from egress_router.modes.http.ledger import Record
     from egress_router.net.resolver import Resolver

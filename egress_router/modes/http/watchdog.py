@@ -9,6 +9,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from egress_router.net.wheel import OFF
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -33,7 +35,16 @@ CLOSING_S = 2.0  # what a client gets to read our last answer before its unread 
 class Watchdog:
     """Calls `expired` with the phase once it has taken too long; an `Idler` of the wheel."""
 
-    __slots__ = ("_expired", "_ticks", "_wheel", "active_tick", "idle_ticks", "phase", "slot")
+    __slots__ = (
+        "_expired",
+        "_off",
+        "_ticks",
+        "_wheel",
+        "active_tick",
+        "idle_ticks",
+        "phase",
+        "slot",
+    )
 
     def __init__(
         self,
@@ -47,6 +58,7 @@ class Watchdog:
         self.active_tick = 0
         self.slot = 0
         self.phase = Phase.HEAD
+        self._off = False
         self.idle_ticks = ticks[Phase.HEAD]
         wheel.add(self)
 
@@ -57,6 +69,9 @@ class Watchdog:
         self.idle_ticks = ticks = self._ticks[phase]
         if self.slot > self.active_tick + ticks:
             self._wheel.move(self)
+        elif self._off:
+            self._off = False
+            self._wheel.add(self)
 
     def touch(self) -> None:
         """Something moved."""
@@ -64,10 +79,13 @@ class Watchdog:
 
     def stop(self) -> None:
         """Watches no more."""
+        self._off = True
         self._wheel.discard(self)
 
     def end_idle(self) -> None:
-        """The wheel found that the phase has taken too long."""
+        """The wheel found that the phase has taken too long, and watches no more."""
+        self._off = True
+        self.slot = OFF
         self._expired(self.phase)
 
 

@@ -105,7 +105,10 @@ class ChunkedReader:
             elif self._left:
                 at = self._feed_chunk(data, view, at, payload)
             else:
-                at = self._feed_size(data, at)
+                if not self._line:
+                    at = _whole_chunks(data, view, at, payload)
+                if at < end:
+                    at = self._feed_size(data, at)
         return payload, at
 
     def _feed_chunk(self, data: bytes, view: memoryview, at: int, payload: list[memoryview]) -> int:
@@ -138,7 +141,7 @@ class ChunkedReader:
             if len(line) >= _SIZE_LINE_MAX_BYTES:
                 raise self._fault(400, f"a chunk size line of {len(line)} bytes or more")
             return len(data)
-        match = _SIZE_LINE.fullmatch(line)
+        match = _SIZE_LINE.fullmatch(bytes(line))
         if not match:
             raise self._fault(400, f"{quote(_text(line))} is no chunk size with its extensions")
         if len(match[2]) > EXTENSION_MAX_BYTES:
@@ -199,6 +202,18 @@ def render_last_chunk(trailers: Headers = ()) -> bytes:
         return b"0\r\n\r\n"
     lines = "".join([f"{name}: {value}\r\n" for name, value in trailers])
     return f"0\r\n{lines}\r\n".encode("latin-1")
+
+
+def _whole_chunks(data: bytes, view: memoryview, at: int, payload: list[memoryview]) -> int:
+    """Takes the chunks from `at` on that are plain and complete; the offset behind the last one."""
+    while plain := _PLAIN_SIZE_LINE.match(data, at):
+        begin = plain.end()
+        stop = begin + int(plain[1], 16)
+        if stop == begin or not data.startswith(_CRLF, stop):
+            break  # the last chunk, one that is cut, or a fault: for the reader to say
+        payload.append(view[begin:stop])
+        at = stop + len(_CRLF)
+    return at
 
 
 def _permitted(fields: Iterable[tuple[str, str]]) -> Headers:

@@ -1,0 +1,312 @@
+"""One plain request and its answer, passed on by one task (RFC 9110, RFC 9112).
+
+1. Everything about the request is judged before anything is looked up, and everything about its
+   target before anything is dialled.
+2. A server's connection belongs to the client connection that opened it. It is used again for the
+   same target, and only if its address is among those that the new decision allows, and only if the
+   server has been silent since its last answer (RFC 9112 §9.2).
+3. A connection that was used before may die as the next request reaches it: a request that is
+   idempotent and without a body is then tried once more, on a new one (RFC 9110 §9.2.2).
+4. An answer that has begun and cannot be finished ends the client's connection with a reset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from egress_router.errors import RefusalError
+from egress_router.modes.http.answers import PSEUDONYM, render_options
+from egress_router.modes.http.download import pass_body
+from egress_router.modes.http.failure import (
+    ExpiredError,
+    FailureError,
+    failure_of_refusal,
+    upstream_failure,
+)
+from egress_router.modes.http.ledger import Kind, Verdict
+from egress_router.modes.http.upload import Upload
+from egress_router.modes.http.watchdog import Phase
+from egress_router.net.http1.answers import ProxyError
+from egress_router.net.http1.connection import (
+    SWITCHING,
+    asks_websocket,
+    keeps_alive,
+    leaves_reusable,
+)
+from egress_router.net.http1.errors import UpstreamProtocolError
+from egress_router.net.http1.forward import (
+    client_keeps,
+    forward_interim,
+    forward_request,
+    forward_response,
+    forward_switch,
+    may_go_further,
+)
+from egress_router.net.http1.framing import request_framing, response_framing
+from egress_router.net.http1.head import HTTP_1_1, RequestHead, ResponseHead
+from egress_router.net.http1.head_reader import response_reader
+from egress_router.net.stream import Stream
+from egress_router.policy.target import check_host_fields, parse_absolute_uri
+
+if TYPE_CHECKING:
+    import socket
+
+    from egress_router.modes.http.client import Client
+    from egress_router.modes.http.ledger import Record
+    from egress_router.net.http1.framing import Framing
+    from egress_router.policy.prefixes import IPAddress
+    from egress_router.policy.rules import Decision
+    from egress_router.policy.target import Target
+
+INTERIM_MAX = 32  # answers 1xx to one request; a server that sends more of them plays a game
+_IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
+
+
+class DiedError(Exception):
+    """A server's connection ended before the first byte of an answer."""
+
+
+class Upstream:
+    """A connection to a server, kept between two requests of one client."""
+
+    __slots__ = ("address", "alive", "stream", "target", "used")
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        target: Target,
+        address: IPAddress,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.stream = Stream(sock, loop)
+        self.target = target
+        self.address = address
+        self.used = False
+        self.alive = True
+
+    def serves(self, target: Target, decision: Decision) -> bool:
+        """Whether the next request may go this way (rule 2)."""
+        return (
+            self.alive
+            and target == self.target
+            and self.address in decision.addresses
+            and self.stream.is_silent()
+        )
+
+    def rest(self) -> None:
+        """Between two requests: whatever the server says now ends the connection."""
+        self.used = True
+        self.stream.on_unasked = self.close
+        self.stream.watch()
+
+    def close(self, *, reset: bool = False) -> None:
+        """Ends it."""
+        self.alive = False
+        self.stream.close(reset=reset)
+
+
+async def serve_exchange(client: Client, head: RequestHead, record: Record) -> bool:
+    """Serves one plain request; whether the client's connection may carry another.
+
+    Raises RefusalError for a request that is none, FailureError for one that comes to nothing.
+    """
+    framing = request_framing(head)
+    uri = parse_absolute_uri(head.target)
+    target = record.target = uri.target
+    required = head.version == HTTP_1_1
+    if not check_host_fields(target, head.values("host"), required=required):
+        record.note = "the Host field names another host; the target was sent instead"
+    if head.method == "OPTIONS" and not may_go_further(head):
+        record.reason, record.status = "Max-Forwards is 0", 200
+        await client.stream.write(render_options(close=True))
+        return False
+    path = "*" if uri.bare and head.method == "OPTIONS" else uri.path
+    request = forward_request(
+        head, framing, path=path, host=target.host_field, via=PSEUDONYM, keep_alive=True
+    )
+    client.watchdog.enter(Phase.CONNECT)
+    client.stream.watch()
+    exchange = _Exchange(client, head, framing, record)
+    decision = client.shared.uplink.remembered(target)
+    if decision is None or not decision.allowed:
+        decision = await client.shared.uplink.decide(target, record)
+    else:
+        record.rule, record.reason = decision.rule, decision.reason
+    try:
+        return await exchange.run(request, target, decision)
+    except BaseException:
+        client.drop_upstream(reset=True)
+        raise
+
+
+class _Exchange:
+    """The state of one exchange."""
+
+    __slots__ = ("_client", "_framing", "_head", "_record", "_upload", "_uploading")
+
+    def __init__(self, client: Client, head: RequestHead, framing: Framing, record: Record) -> None:
+        self._client = client
+        self._head = head
+        self._framing = framing
+        self._record = record
+        self._upload = Upload(client, framing, record)
+        self._uploading: asyncio.Task[None] | None = None
+
+    async def run(self, request: bytes, target: Target, decision: Decision) -> bool:
+        """Sends the request, passes the answer on."""
+        upstream = await self._reach(target, decision)
+        early = self._upload.take_buffered()
+        try:
+            try:
+                answer, tail = await self._ask(upstream, request + early)
+            except DiedError as died:
+                upstream = await self._reach_again(upstream, target, decision, died)
+                answer, tail = await self._ask(upstream, request)
+            if answer.status == SWITCHING:
+                await self._switch(upstream, answer, tail)
+                return False
+            return await self._answer(upstream, answer, tail)
+        except DiedError as died:
+            reason = "the server closed its connection without an answer"
+            raise upstream_failure(502, ProxyError.CONNECTION_TERMINATED, reason) from died
+        except UpstreamProtocolError as broken:
+            raise upstream_failure(502, ProxyError.HTTP_PROTOCOL_ERROR, broken.reason) from broken
+        except ExpiredError as expired:
+            raise self._too_late() from expired
+        finally:
+            if self._uploading is not None:
+                await self._end_upload(self._uploading)
+
+    async def _reach(self, target: Target, decision: Decision) -> Upstream:
+        client = self._client
+        upstream = client.upstream
+        if upstream is not None:
+            if upstream.serves(target, decision):
+                self._record.address = upstream.address
+                return upstream
+            client.drop_upstream()
+        sock = await client.shared.uplink.connect(target, decision, self._record)
+        address = self._record.address
+        assert address is not None  # noqa: S101 - connect has noted it
+        client.upstream = upstream = Upstream(sock, target, address, client.shared.loop)
+        return upstream
+
+    async def _reach_again(
+        self, upstream: Upstream, target: Target, decision: Decision, died: DiedError
+    ) -> Upstream:
+        """Rule 3, or the error as it was."""
+        bodyless = self._upload.done and not self._record.bytes_up
+        if not (upstream.used and bodyless and self._head.method in _IDEMPOTENT):
+            raise died
+        self._client.drop_upstream()
+        self._client.watchdog.enter(Phase.CONNECT)
+        return await self._reach(target, decision)
+
+    async def _ask(self, upstream: Upstream, request: bytes) -> tuple[ResponseHead, bytes]:
+        """The final answer's head, or that of a switch, and what came behind it."""
+        client, upload = self._client, self._upload
+        upstream.stream.on_unasked = None
+        try:
+            await upstream.stream.write(request)
+        except OSError as error:
+            if upload.done:
+                raise DiedError from error
+            upload.refused = True
+        if upload.done or upload.refused:
+            client.watchdog.enter(Phase.ANSWER)
+        elif self._uploading is None:
+            client.watchdog.enter(Phase.ANSWER if "expect" in self._head else Phase.BODY)
+            self._uploading = client.shared.loop.create_task(self._run_upload(upstream.stream))
+        reader = response_reader(client.shared.head_limits)
+        data, interim, came = b"", 0, False
+        while True:
+            head = reader.feed(data)
+            if head is None:
+                data = await self._read(upstream, came=came)
+                came = True
+                continue
+            if head.status >= 200 or head.status == SWITCHING:
+                return head, reader.tail
+            interim += 1
+            if interim > INTERIM_MAX:
+                raise UpstreamProtocolError(f"more than {INTERIM_MAX} interim answers")
+            out = forward_interim(head, client_version=self._head.version, via=PSEUDONYM)
+            if out:
+                await client.stream.write(out)
+            data, reader = reader.tail, response_reader(client.shared.head_limits)
+
+    async def _read(self, upstream: Upstream, *, came: bool) -> bytes:
+        try:
+            data = await upstream.stream.read(expect=True)
+        except OSError as error:
+            if came:
+                reason = f"the server broke off its answer: {error.strerror}"
+                raise upstream_failure(502, ProxyError.HTTP_RESPONSE_INCOMPLETE, reason) from error
+            raise DiedError from error
+        if data:
+            return data
+        if came:
+            reason = "the server closed its connection within the head of its answer"
+            raise upstream_failure(502, ProxyError.HTTP_RESPONSE_INCOMPLETE, reason)
+        raise DiedError
+
+    async def _answer(self, upstream: Upstream, answer: ResponseHead, tail: bytes) -> bool:
+        client, head = self._client, self._head
+        framing = response_framing(head.method, answer)
+        wanted = self._upload.done and not client.shared.draining and keeps_alive(head)
+        out = forward_response(
+            answer, framing, client_version=head.version, via=PSEUDONYM, keep_alive=wanted
+        )
+        client.watchdog.enter(Phase.BODY)
+        self._record.status = answer.status
+        kept = await pass_body(
+            upstream.stream, client, out, tail, framing, head.version, self._record
+        )
+        if kept and self._upload.done and leaves_reusable(answer, framing):
+            upstream.rest()
+        else:
+            client.drop_upstream(reset=not self._upload.done)
+        keep = client_keeps(framing, head.version, keep_alive=wanted)
+        if not keep:
+            await client.linger()
+        return keep
+
+    async def _switch(self, upstream: Upstream, answer: ResponseHead, tail: bytes) -> None:
+        if not asks_websocket(self._head):
+            raise UpstreamProtocolError("status 101 where nobody asked to switch")
+        out = forward_switch(answer, via=PSEUDONYM)
+        self._record.status = SWITCHING
+        await self._client.stream.write(out)
+        self._client.upstream = None
+        self._client.shared.ledger.become(self._record, Kind.TUNNEL)
+        self._client.hand_over(upstream.stream.detach(), self._record, early_down=tail)
+
+    async def _run_upload(self, sink: Stream) -> None:
+        client = self._client
+        try:
+            await self._upload.run(sink)
+        except RefusalError as refusal:
+            # Told by the task that waits for the answer, for it alone speaks to the client.
+            sink.fail(failure_of_refusal(refusal))
+            return
+        except OSError:
+            client.leave()
+            return
+        if client.watchdog.phase is Phase.BODY and self._record.status is None:
+            client.watchdog.enter(Phase.ANSWER)
+
+    async def _end_upload(self, task: asyncio.Task[None]) -> None:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, ExpiredError):
+            await task
+
+    def _too_late(self) -> FailureError:
+        if not self._upload.done and self._upload.starved:
+            reason = "the request's body did not go on in time"
+            return FailureError(408, ProxyError.HTTP_REQUEST_ERROR, reason, Verdict.REFUSED)
+        reason = "the server did not answer in time"
+        if self._record.status is not None:
+            reason = "the body of the answer did not go on in time"
+        return upstream_failure(504, ProxyError.HTTP_RESPONSE_TIMEOUT, reason)

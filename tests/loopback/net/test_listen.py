@@ -1,0 +1,266 @@
+"""Listening, admitting and shedding with real sockets and a real descriptor limit."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import socket
+import time
+from contextlib import asynccontextmanager, contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from egress_router.errors import KernelError
+from egress_router.net.listen import (
+    ACCEPT_BATCH,
+    Admission,
+    Listener,
+    connection_limit,
+    open_listeners,
+)
+
+LOCAL = (ip_address("127.0.0.1"),)
+
+
+@asynccontextmanager
+async def listening(limit=1000, backlog_first=0):
+    """A listener that keeps what it admits; `it.refused` are those above the limit."""
+    sockets = open_listeners(LOCAL, 0)
+    it = SimpleNamespace(admitted=[], refused=[], address=sockets[0].getsockname())
+    it.early = [socket.create_connection(it.address) for _ in range(backlog_first)]
+    it.listener = Listener(
+        sockets,
+        Admission(limit),
+        on_connection=lambda sock, peer: it.admitted.append((sock, peer)),
+        on_excess=lambda sock, _: (it.refused.append(1), sock.close()),
+        loop=asyncio.get_running_loop(),
+    )
+    it.listener.start()
+    try:
+        yield it
+    finally:
+        it.listener.close()
+        for sock in (*it.early, *(sock for sock, _ in it.admitted)):
+            sock.close()
+
+
+async def until(condition, deadline_s=5.0):
+    deadline = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.002)
+
+
+def test_connections_come_with_their_peer(run):
+    """A connection is handed over non-blocking, tuned, with the address it came from."""
+
+    async def scene():
+        async with listening() as it:
+            with socket.create_connection(it.address) as client:
+                await until(lambda: it.admitted)
+                sock, peer = it.admitted[0]
+                assert peer == client.getsockname()
+                assert not sock.getblocking()
+                assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+                assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+
+    run(scene())
+
+
+def test_above_the_limit_someone_else_decides(run):
+    """B6-85: a connection above our own limit goes to the other callback and is counted."""
+
+    async def scene():
+        async with listening(limit=2) as it:
+            it.early += [socket.create_connection(it.address) for _ in range(5)]
+            await until(lambda: len(it.refused) == 3)
+            assert len(it.admitted) == 2
+            assert (it.listener.counts.accepted, it.listener.counts.excess) == (2, 3)
+            it.listener._admission.release()
+            it.early.append(socket.create_connection(it.address))
+            await until(lambda: len(it.admitted) == 3)
+
+    run(scene())
+
+
+def test_burst_is_accepted_in_portions(run):
+    """B6-84: between two portions of a burst everything else on the loop gets its turn."""
+
+    async def scene():
+        async with listening(backlog_first=4 * ACCEPT_BATCH) as it:
+            steps = []
+            while len(it.admitted) < 4 * ACCEPT_BATCH:
+                await asyncio.sleep(0)
+                steps.append(len(it.admitted))
+            growth = [b - a for a, b in zip([0, *steps], steps, strict=False)]
+            assert max(growth) <= ACCEPT_BATCH
+
+    run(scene())
+
+
+def test_closing_takes_in_who_has_connected(run):
+    """Those who were told that they are connected are served even if the listener ends now."""
+
+    async def scene():
+        async with listening(backlog_first=3) as it:
+            it.listener.close()
+            assert len(it.admitted) == 3
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(it.address)
+
+    run(scene())
+
+
+@contextmanager
+def few_descriptors(spare):
+    """Lowers the soft limit so that only some more descriptors can be opened."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as stack:
+        top = max(open_descriptors()) + 1
+        for _ in range(top - len(open_descriptors())):  # fill the holes: the limit is on numbers
+            stack.callback(os.close, os.dup(0))
+        top = max(open_descriptors()) + 1
+        resource.setrlimit(resource.RLIMIT_NOFILE, (top + spare, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def open_descriptors():
+    return [int(path.name) for path in Path("/proc/self/fd").iterdir()]
+
+
+def test_out_of_descriptors_sheds_and_recovers(run):
+    """B6-85: without descriptors new connections are closed, nothing spins, open ones live on."""
+
+    async def scene():
+        async with listening(backlog_first=1) as it:
+            await until(lambda: it.admitted)
+            clients = [socket.socket() for _ in range(60)]
+            it.early += clients
+            with few_descriptors(10):
+                for client in clients:
+                    client.setblocking(False)
+                    client.connect_ex(it.address)
+                await until(lambda: it.listener.counts.shed >= 45)
+                busy = time.process_time()
+                await asyncio.sleep(0.3)
+                assert time.process_time() - busy < 0.1
+                survivor, _ = it.admitted[0]
+                survivor.send(b"still here")
+                assert it.early[0].recv(20) == b"still here"
+                counts = it.listener.counts
+                assert counts.accepted + counts.shed == 61
+                for sock, _ in it.admitted[1:]:
+                    sock.close()
+                del it.admitted[1:]
+                started = time.monotonic()
+                clients[0].close()
+                with socket.socket() as late:
+                    late.setblocking(False)
+                    late.connect_ex(it.address)
+                    await until(lambda: len(it.admitted) == 2)
+                assert time.monotonic() - started < 1
+
+    run(scene())
+
+
+def test_no_descriptor_even_for_the_reserve_pauses(run):
+    """B6-85: when someone else took the reserve accepting rests, does not spin, and resumes."""
+
+    async def scene():
+        async with listening() as it:
+            client = socket.socket()
+            it.early.append(client)
+            client.setblocking(False)
+            it.listener._give_up_reserve()
+            taken = os.dup(0)
+            with few_descriptors(0):
+                client.connect_ex(it.address)
+                await until(lambda: it.listener.counts.pauses >= 1)
+                busy = time.process_time()
+                await asyncio.sleep(0.5)
+                assert time.process_time() - busy < 0.1
+                assert it.listener.counts.pauses <= 4
+                started = time.monotonic()
+                os.close(taken)
+                await until(lambda: it.admitted or it.listener.counts.shed)
+                assert time.monotonic() - started < 1
+
+    run(scene())
+
+
+def test_port_in_use_is_named():
+    """The error names address and port, and nothing stays open."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.2", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        with pytest.raises(KernelError, match=rf"listen on 127.0.0.2 port {port}.*EADDRINUSE"):
+            open_listeners((ip_address("127.0.0.3"), ip_address("127.0.0.2")), port)
+        with socket.socket() as free:
+            free.bind(("127.0.0.3", port))
+
+
+def test_low_port_names_the_sysctl(monkeypatch):
+    """A low port without the right to it names the sysctl that gives it."""
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("egress_router.net.listen._open", refuse)
+    with pytest.raises(KernelError, match=r"port 53.*net\.ipv4\.ip_unprivileged_port_start=0"):
+        open_listeners(LOCAL, 53)
+
+
+def test_both_families_listen_on_one_port():
+    """`0.0.0.0` and `::` are two sockets that share a port; each takes its own family only."""
+    first = open_listeners((ip_address("0.0.0.0"),), 0)[0]
+    port = first.getsockname()[1]
+    first.close()
+    sockets = open_listeners((ip_address("0.0.0.0"), ip_address("::")), port)
+    try:
+        assert [sock.family for sock in sockets] == [socket.AF_INET, socket.AF_INET6]
+        for host in ("127.0.0.1", "::1"):
+            socket.create_connection((host, port)).close()
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+def test_kernel_without_ipv6_still_listens(monkeypatch):
+    """Where there is no IPv6 the wildcard of it is passed over, a literal address is not."""
+    real = socket.socket
+
+    def no_ipv6(family, *rest):
+        if family == socket.AF_INET6:
+            raise OSError(97, "Address family not supported by protocol")
+        return real(family, *rest)
+
+    monkeypatch.setattr("egress_router.net.listen.socket.socket", no_ipv6)
+    (sock,) = open_listeners((ip_address("127.0.0.1"), ip_address("::")), 0)
+    sock.close()
+    with pytest.raises(KernelError):
+        open_listeners((ip_address("127.0.0.1"), ip_address("::1")), 0)
+
+
+LIMITS = [
+    pytest.param(1024, None, 352, id="usual-soft-limit"),
+    pytest.param(20_000, None, 9840, id="large"),
+    pytest.param(20_000, 500, 500, id="wanted-less"),
+    pytest.param(1024, 500, 352, id="wanted-more"),
+    pytest.param(64, None, 16, id="tiny"),
+    pytest.param(0, None, 1, id="none"),
+]
+
+
+@pytest.mark.parametrize(("descriptors", "wanted", "expected"), LIMITS)
+def test_connection_limit(descriptors, wanted, expected):
+    """Two descriptors for each connection, some kept aside; a wish may only lower it."""
+    assert connection_limit(descriptors, wanted) == expected

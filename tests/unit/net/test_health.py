@@ -1,0 +1,71 @@
+"""Which addresses come last, and whose turn it is."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+from egress_router.net.health import Health, Turns, rotate
+
+A, B, C = map(ip_address, ("192.0.2.1", "192.0.2.2", "192.0.2.3"))
+SIX = ip_address("2001:db8::1")
+PORT = 443
+
+
+class Clock:
+    """Seconds that pass when they are added."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_failed_address_comes_last_for_half_a_minute() -> None:
+    """B5-75: last, but still there; its other ports are not blamed."""
+    clock = Clock()
+    health = Health(clock)
+    health.note_failed(A, PORT)
+    assert health.order((A, B, C), PORT) == (B, C, A)
+    assert health.order((A, B, C), 80) == (A, B, C)
+    clock.now = 29.9
+    assert health.order((A, B, C), PORT) == (B, C, A)
+    clock.now = 30.1
+    assert health.order((A, B, C), PORT) == (A, B, C)
+
+
+def test_one_dial_a_second_probes_a_dead_address() -> None:
+    """B6-86: after the half minute one dial in a second meets it first, until it is alive."""
+    clock = Clock()
+    health = Health(clock)
+    health.note_failed(A, PORT)
+    clock.now = 31
+    orders = [health.order((A, B), PORT) for _ in range(100)]
+    assert orders.count((A, B)) == 1
+    clock.now = 32.1
+    assert health.order((A, B), PORT) == (A, B)
+    health.note_alive(A, PORT)
+    assert [health.order((A, B), PORT) for _ in range(3)] == [(A, B)] * 3
+
+
+def test_only_address_is_always_tried() -> None:
+    """Where nothing else is left a failed address is still in the order."""
+    health = Health(Clock())
+    health.note_failed(A, PORT)
+    assert health.order((A,), PORT) == (A,)
+    assert health.avoided() == ((A, PORT),)
+
+
+def test_addresses_are_used_in_turn() -> None:
+    """Each begins once in a round, whatever order the nameserver gave; IPv4 before IPv6."""
+    turns = Turns()
+    orders = [turns.next(given) for given in ((C, A, SIX, B), (B, C, A, SIX), (A, SIX, B, C))]
+    assert [order[0] for order in orders] == [A, B, C]
+    assert all(order[-1] == SIX for order in orders)
+    assert all(sorted(order[:3]) == [A, B, C] for order in orders)
+
+
+def test_rotate_keeps_the_circle() -> None:
+    """Any turn, of any list."""
+    assert rotate((), 5) == ()
+    assert rotate((A, B, C), 4) == (B, C, A)
