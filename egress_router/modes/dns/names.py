@@ -70,7 +70,7 @@ class Name:
         self._followers: list[Callable[[], None]] = []
 
     def on_change(self, follower: Callable[[], None]) -> None:
-        """Calls back after the addresses have changed."""
+        """Calls back after the addresses, or what is known of them, have changed."""
         self._followers.append(follower)
 
     @property
@@ -147,9 +147,10 @@ class Name:
 
     def _set(self, addresses: tuple[IPAddress, ...], state: Knowledge, detail: str) -> None:
         before, was = self.addresses, self.state
+        changed = (addresses, state, detail) != (before, was, self.detail)
         news = detail != self.detail and state is Knowledge.WAITING
         self.addresses, self.state, self.detail = addresses, state, detail
-        if addresses != before:
+        if addresses != before and self.literal is None:
             log_event(
                 events.DNS_NAME_CHANGED,
                 name=self.text,
@@ -162,6 +163,6 @@ class Name:
             log_event(event, name=self.text, detail=detail)
         elif state is not was and was is not Knowledge.WAITING:
             log_event(events.DNS_NAME_RECOVERED, name=self.text)
-        if addresses != before or state is not was:
+        if changed:
             for follower in self._followers:
                 follower()

@@ -151,7 +151,8 @@ class Serving:
         if changed or before != shared.trouble:
             for port in self.ports:
                 self._settle_soon(port)
-        self._report()
+        if not self._due:
+            self._report()
 
     def _settle_soon(self, port: Port) -> None:
         if not self._due:
