@@ -1,4 +1,4 @@
-"""DNS mode beside Debian's HAProxy in the originals' style: connections, bytes, memory, stale names.
+"""DNS mode beside Debian's HAProxy in the originals' style: connections, bytes, memory.
 
 `python -m bench.dns` (root; wrk, nginx and haproxy from Debian). All of them run in the
 same namespaces, in turn within each round, and are loaded by wrk in the client, with nginx in the
@@ -130,7 +130,7 @@ def main() -> int:
 
 
 def start_partner(lab: Lab, folder: Path) -> None:
-    """nginx on every address of the partner: a short answer, and a long one."""
+    """Nginx on every address of the partner: a short answer, and a long one."""
     folder.chmod(0o755)
     with (folder / "bulk").open("wb") as bulk:
         bulk.truncate(BULK_BYTES)

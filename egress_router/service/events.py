@@ -267,6 +267,18 @@ DNS_PORT_CLOSED = Event(
     meaning="a port refuses connections, because there is nothing behind it",
     fields=("port", "target", "reason"),
 )
+DNS_TABLE_LOADED = Event(
+    name="dns_table_loaded",
+    level="info",
+    meaning="the kernel forwards new connections by the names' current addresses",
+    fields=("ports",),
+)
+DNS_TABLE_FAILED = Event(
+    name="dns_table_failed",
+    level="error",
+    meaning="the nftables table of forwarded ports could not be loaded; tried again each second",
+    fields=("error",),
+)
 
 # --- the init program ---------------------------------------------------------------------------
 CONFIGURATION_WARNING = Event(

@@ -17,11 +17,13 @@ from egress_router.modes.dns.partners import Partners
 from egress_router.modes.dns.sockets import reset
 from egress_router.net.dial import DialError
 from egress_router.net.listen import Listener, open_listeners
+from egress_router.plan.forwards import Forward
 from egress_router.service import events
 from egress_router.service.logs import log_event
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from egress_router.config.dns import DnsTimes
     from egress_router.config.dns_destination import DnsDestination
@@ -61,8 +63,15 @@ class Port:
     """One line of the configuration."""
 
     def __init__(
-        self, destination: DnsDestination, name: Name, shared: Shared, times: DnsTimes
+        self,
+        destination: DnsDestination,
+        name: Name,
+        shared: Shared,
+        times: DnsTimes,
+        *,
+        probed: Callable[[], None],
     ) -> None:
+        """`probed` is called when partners have been found dead or alive."""
         self.destination = destination
         self.name = name
         self.counts = PortCounts()
@@ -73,10 +82,11 @@ class Port:
             destination.target_port,
             shared.outside,
             times,
-            changed=self.settle,
+            changed=self._probed,
         )
         self._shared = shared
         self._listener: Listener | None = None
+        self._tell = probed
 
     @property
     def is_open(self) -> bool:
@@ -93,6 +103,22 @@ class Port:
         self.reason = reason
         if not self._shared.draining:
             self.partners.watch()
+
+    def forward(self) -> Forward | None:
+        """Where the kernel may send connections by itself, if anywhere.
+
+        IPv4 is preferred: while an IPv4 address lives, IPv6 clients go through this daemon.
+        """
+        alive = self.partners.alive()
+        if self._shared.draining or self._shared.trouble or not alive:
+            return None
+        first = alive[0].version
+        return Forward(
+            protocol=self.destination.protocol,
+            port=self.destination.port,
+            addresses=tuple(one for one in alive if one.version == first),
+            target_port=self.destination.target_port,
+        )
 
     def close(self) -> None:
         """Accepts no more; connections that are open go on."""
@@ -111,6 +137,10 @@ class Port:
             listed = ", ".join(map(str, self.name.addresses))
             return f"no partner answers at {listed} port {partners.port}"
         return ""
+
+    def _probed(self) -> None:
+        self.settle()
+        self._tell()
 
     def _open(self) -> str:
         """Listens; why it cannot, if it cannot."""

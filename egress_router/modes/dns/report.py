@@ -16,6 +16,7 @@ from egress_router.service import metrics
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from egress_router.modes.dns.datagrams import DatagramPort
     from egress_router.modes.dns.names import Name
     from egress_router.modes.dns.port import Port
     from egress_router.modes.dns.serving import Serving
@@ -92,7 +93,11 @@ class _Report:
         return {
             "connections": self._serving.admission.active,
             "connection_limit": self._serving.admission.limit,
-            "ports": [_port_row(port) for port in self._serving.ports],
+            "data_path": self._serving.path_name,
+            "ports": [
+                *(_port_row(port) for port in self._serving.ports),
+                *(_datagram_row(port) for port in self._serving.datagrams),
+            ],
             "names": [_name_row(name) for name in self._serving.names.values()],
         }
 
@@ -116,12 +121,23 @@ def _port_row(port: Port) -> dict[str, Any]:
     one = port.destination
     return {
         "port": one.port,
+        "protocol": str(one.protocol),
         "target": f"{one.host}:{one.target_port}",
         "state": "open" if port.is_open else port.reason,
         "active": port.counts.active,
         "forwarded": port.counts.forwarded,
         "failed": port.counts.failed,
         "alive": len(port.partners.alive()),
+    }
+
+
+def _datagram_row(port: DatagramPort) -> dict[str, Any]:
+    one = port.destination
+    return {
+        "port": one.port,
+        "protocol": str(one.protocol),
+        "target": f"{one.host}:{one.target_port}",
+        "state": port.reason or "open",
     }
 
 

@@ -11,10 +11,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from functools import partial
 from typing import TYPE_CHECKING
 
+from egress_router.config.dns import Datapath
 from egress_router.config.dns_destination import Protocol
+from egress_router.modes.dns.datagrams import DatagramPort
+from egress_router.modes.dns.kernel_path import KernelPath, decide_kernel
 from egress_router.modes.dns.names import LOOKUPS_MAX, Name
 from egress_router.modes.dns.outside import Outside
 from egress_router.modes.dns.port import LOOPBACK, Port, Shared, open_port
@@ -27,6 +31,7 @@ from egress_router.service.process import raise_descriptor_limit
 
 if TYPE_CHECKING:
     from egress_router.config.dns import DnsConfig
+    from egress_router.plan.forwards import Forward
     from egress_router.service.daemon import Service
 
 LINGER_S = 2.0
@@ -44,7 +49,9 @@ class Serving:
         self._config = config
         self._service = service
         self._loop = asyncio.get_running_loop()
-        self._watch = NetworkWatch(service, looked=self._looked)
+        kernel = decide_kernel(config)
+        self._watch = NetworkWatch(service, looked=self._looked, forwards=kernel)
+        self._path = KernelPath(self._watch, service, self._forwards) if kernel else None
         self._resolver = Resolver(ResolverSettings(serve_stale=True))
         self._shared = Shared(
             outside=Outside(),
@@ -53,8 +60,11 @@ class Serving:
             tasks=service.tasks,
             loop=self._loop,
         )
+        check_s = config.times.check_of(kernel=kernel)
+        self._times = dataclasses.replace(config.times, check_s=check_s)
         self.names = self._make_names()
         self.ports = self._make_ports()
+        self.datagrams = self._make_datagrams()
         self._due: dict[Port, None] = {}
 
     async def open(self) -> None:
@@ -65,6 +75,8 @@ class Serving:
         provide_report(self._service, self)
         await self._watch.open()
         self._try_ports()
+        if self._path is not None:
+            self._path.open()
         lookups = asyncio.Semaphore(LOOKUPS_MAX)
         for name in self.names.values():
             if name.literal is None:
@@ -75,6 +87,8 @@ class Serving:
         """Returns when the last connection has ended."""
         await asyncio.sleep(min(LINGER_S, self._config.times.drain_s / 2))
         self._close_ports()
+        if self._path is not None:
+            await self._path.close()
         while self._shared.admission.active:
             self._shared.ended.clear()
             await self._shared.ended.wait()
@@ -82,6 +96,8 @@ class Serving:
     async def close(self) -> None:
         """Ends what is still open, each with its line in the log."""
         self._close_ports()
+        if self._path is not None:
+            await self._path.close()
         self._watch.close()
         for task in tuple(self._shared.dialling):
             task.cancel()
@@ -89,6 +105,11 @@ class Serving:
         await self._resolver.close()
         self._shared.outside.close()
         await asyncio.sleep(0)  # the ends of relays are told by the loop's next turn
+
+    @property
+    def path_name(self) -> str:
+        """Who carries the bytes."""
+        return Datapath.USERSPACE if self._path is None else Datapath.KERNEL
 
     @property
     def admission(self) -> Admission:
@@ -114,10 +135,28 @@ class Serving:
         for one in self._config.destinations:
             if one.protocol is Protocol.TCP:
                 name = self.names[str(one.host)]
-                port = Port(one, name, self._shared, self._config.times)
+                port = Port(one, name, self._shared, self._times, probed=self._touch)
                 name.on_change(partial(self._settle_soon, port))
                 ports.append(port)
         return tuple(ports)
+
+    def _make_datagrams(self) -> tuple[DatagramPort, ...]:
+        ports = []
+        for one in self._config.destinations:
+            if one.protocol is Protocol.UDP:
+                name = self.names[str(one.host)]
+                name.on_change(self._touch)
+                ports.append(DatagramPort(one, name, self._shared))
+        return tuple(ports)
+
+    def _forwards(self) -> tuple[Forward, ...]:
+        """What the kernel may carry by itself now."""
+        ports: tuple[Port | DatagramPort, ...] = (*self.ports, *self.datagrams)
+        return tuple(filter(None, (port.forward() for port in ports)))
+
+    def _touch(self) -> None:
+        if self._path is not None:
+            self._path.touch()
 
     def _admitted(self) -> int:
         sockets = SOCKETS_PER_PORT * len(self._config.destinations)
@@ -151,6 +190,7 @@ class Serving:
         if changed or before != shared.trouble:
             for port in self.ports:
                 self._settle_soon(port)
+        self._touch()
         if not self._due:
             self._report()
 
@@ -163,6 +203,7 @@ class Serving:
         for port in tuple(self._due)[:SETTLE_BATCH]:
             del self._due[port]
             port.settle()
+        self._touch()
         if self._due:
             self._loop.call_soon(self._settle_some)
         else:

@@ -10,11 +10,13 @@ import errno
 import json
 import sys
 import time
+from typing import Any
 
 CALL_S = 5.0
 
 
-async def call(host, port, outcome):
+async def call(host: str, port: int, outcome: dict[str, Any]) -> None:
+    """Makes one call and notes how it went."""
     started = time.monotonic()
     try:
         async with asyncio.timeout(CALL_S):
@@ -32,7 +34,8 @@ async def call(host, port, outcome):
         outcome["errors"].append(errno.errorcode.get(error.errno or 0, str(error)))
 
 
-async def main():
+async def main() -> None:
+    """Starts the calls and prints what came of them."""
     host, port, rate, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
     outcome = {"errors": [], "servers": {}, "latencies": []}
     calls = int(rate * float(seconds))

@@ -1,7 +1,10 @@
 """The daemon `dns` in a pod: what clients get, and what the partner sees."""
 
+from __future__ import annotations
+
 import signal
 import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -9,6 +12,14 @@ from egress_router.lab.addresses import ADDRESSES
 from egress_router.lab.privileges import READ_ONLY_SYSCTLS
 from egress_router.lab.spec import Family
 from egress_router.lab.world import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.netns.dns.conftest import Forwarder
+
+    Build = Callable[..., Forwarder]
+    Until = Callable[..., float]
 
 pytestmark = pytest.mark.netns
 
@@ -21,7 +32,7 @@ def record(address: str, *, ttl: int = 5, name: str = NAME) -> str:
     return f"{name}. {ttl} IN {kind} {address}"
 
 
-def test_the_originals_environment_works_unchanged(forwarder):
+def test_the_originals_environment_works_unchanged(forwarder: Build) -> None:
     """Ports 53, 80 and 443 bind without capabilities; the partner sees the source address."""
     router = forwarder()
     router.serve_names(record(FIRST))
@@ -41,7 +52,7 @@ def test_the_originals_environment_works_unchanged(forwarder):
     assert line["bytes_down"] > 0
 
 
-def test_a_low_port_that_is_not_permitted_names_the_sysctl(forwarder):
+def test_a_low_port_that_is_not_permitted_names_the_sysctl(forwarder: Build) -> None:
     """Where init could not set it, the daemon ends with the sysctl's name in its message."""
     router = forwarder(partner=())
     router.init(
@@ -54,7 +65,9 @@ def test_a_low_port_that_is_not_permitted_names_the_sysctl(forwarder):
     assert "net.ipv4.ip_unprivileged_port_start" in line["error"]
 
 
-def test_every_address_is_used_in_turn_and_a_change_is_in_use_when_its_ttl_ends(forwarder, until):
+def test_every_address_is_used_in_turn_and_a_change_is_in_use_when_its_ttl_ends(
+    forwarder: Build, until: Until
+) -> None:
     """A set of addresses grows, moves and shrinks with the record, about a second behind its TTL."""
     router = forwarder()
     router.serve_names(record(FIRST), record(SECOND))
@@ -72,7 +85,7 @@ def test_every_address_is_used_in_turn_and_a_change_is_in_use_when_its_ttl_ends(
     assert {router.server(8080) for _ in range(2)} == {FOURTH}
 
 
-def test_a_name_that_is_not_known_leaves_the_others_alone(forwarder, until):
+def test_a_name_that_is_not_known_leaves_the_others_alone(forwarder: Build, until: Until) -> None:
     """Its port refuses until the name is known, and then comes up by itself."""
     router = forwarder()
     router.serve_names(record(FIRST))
@@ -85,7 +98,7 @@ def test_a_name_that_is_not_known_leaves_the_others_alone(forwarder, until):
     until(lambda: router.server(8081) == SECOND)
 
 
-def test_all_nameservers_dead_at_the_start(forwarder, until):
+def test_all_nameservers_dead_at_the_start(forwarder: Build, until: Until) -> None:
     """The daemon waits, not ready, forwards to written addresses, and heals by itself."""
     router = forwarder()
     router.init()
@@ -100,7 +113,7 @@ def test_all_nameservers_dead_at_the_start(forwarder, until):
     until(lambda: router.lab.router(("health",), {}, check=False).returncode == 0)
 
 
-def test_connections_go_on_without_any_nameserver(forwarder, until):
+def test_connections_go_on_without_any_nameserver(forwarder: Build, until: Until) -> None:
     """With every nameserver dead all connections reach the last good addresses; status says so."""
     router = forwarder()
     nameserver = router.serve_names(record(FIRST), record(SECOND))
@@ -117,7 +130,7 @@ def test_connections_go_on_without_any_nameserver(forwarder, until):
     assert router.lines("dns_name_recovered")
 
 
-def test_one_of_three_partners_flaps(forwarder):
+def test_one_of_three_partners_flaps(forwarder: Build) -> None:
     """Nearly every connection succeeds at once while one address is dark every other half second."""
     router = forwarder()
     router.serve_names(*(record(address, ttl=60) for address in (FIRST, SECOND, THIRD)))
@@ -144,7 +157,7 @@ def test_one_of_three_partners_flaps(forwarder):
     assert _percentile(called, 99) - _percentile(calm, 99) < 0.3
 
 
-def test_nothing_behind_a_port_means_a_refusal(forwarder, until):
+def test_nothing_behind_a_port_means_a_refusal(forwarder: Build, until: Until) -> None:
     """When no address answers the port closes; it opens within seconds of the partner's return."""
     router = forwarder(partner=())
     router.serve_names(record(FIRST), record(SECOND))
@@ -159,7 +172,9 @@ def test_nothing_behind_a_port_means_a_refusal(forwarder, until):
     assert until(lambda: router.server(8080) in {FIRST, SECOND}) < 5
 
 
-def test_with_the_egress_link_down_ports_refuse_and_nothing_leaves(forwarder, until):
+def test_with_the_egress_link_down_ports_refuse_and_nothing_leaves(
+    forwarder: Build, until: Until
+) -> None:
     """No packet for the outside leaves by the cluster link; another init brings the ports back."""
     router = forwarder()
     router.init()
@@ -180,7 +195,7 @@ def test_with_the_egress_link_down_ports_refuse_and_nothing_leaves(forwarder, un
 @pytest.mark.parametrize(
     "address", ["127.0.0.1", "169.254.169.254", "192.168.12.99", "10.128.0.5", "::1", "fe80::1"]
 )
-def test_an_answer_that_points_at_ourselves_is_dropped(forwarder, address):
+def test_an_answer_that_points_at_ourselves_is_dropped(forwarder: Build, address: str) -> None:
     """Loopback, link-local and own addresses are not dialled; other addresses of an answer are."""
     router = forwarder()
     router.serve_names(
@@ -193,7 +208,9 @@ def test_an_answer_that_points_at_ourselves_is_dropped(forwarder, address):
     assert {router.server(8081) for _ in range(2)} == {FIRST}
 
 
-def test_a_name_with_addresses_of_both_families_prefers_ipv4(forwarder, until):
+def test_a_name_with_addresses_of_both_families_prefers_ipv4(
+    forwarder: Build, until: Until
+) -> None:
     """AAAA is used where it is all there is, and behind A where no A answers."""
     router = forwarder()
     six = str(ADDRESSES.partner.v6)
@@ -211,7 +228,7 @@ def test_a_name_with_addresses_of_both_families_prefers_ipv4(forwarder, until):
     assert router.server(8080) == six
 
 
-def test_ipv6_is_not_used_without_an_ipv6_source(forwarder):
+def test_ipv6_is_not_used_without_an_ipv6_source(forwarder: Build) -> None:
     """A router with an IPv4 source alone asks for A alone, and refuses an IPv6 destination."""
     router = forwarder(family=Family.V4)
     nameserver = router.serve_names(record(FIRST), record("2001:db8:113::10"))
@@ -222,7 +239,7 @@ def test_ipv6_is_not_used_without_an_ipv6_source(forwarder):
     assert "no IPv6 source" in router.port(8081)["state"]
 
 
-def test_a_drain_lets_what_is_open_end(forwarder, until):
+def test_a_drain_lets_what_is_open_end(forwarder: Build, until: Until) -> None:
     """After SIGTERM: not ready, new ones for two seconds, then refused; what is open goes on."""
     router = forwarder()
     router.init()
@@ -242,7 +259,7 @@ def test_a_drain_lets_what_is_open_end(forwarder, until):
     assert [line["reason"] for line in router.lines("dns_forwarded")][-1] == "closed"
 
 
-def test_a_second_signal_cuts(forwarder):
+def test_a_second_signal_cuts(forwarder: Build) -> None:
     """The second SIGTERM ends open connections with a reset, each with its line; exit code 0."""
     router = forwarder()
     router.init()
@@ -258,7 +275,7 @@ def test_a_second_signal_cuts(forwarder):
     assert holder.wait() == 104, "ECONNRESET"
 
 
-def test_the_limit_resets_one_too_many(forwarder, until):
+def test_the_limit_resets_one_too_many(forwarder: Build, until: Until) -> None:
     """A connection above the limit is reset and logged; a place that is given back is taken."""
     router = forwarder()
     router.init()
@@ -272,7 +289,7 @@ def test_the_limit_resets_one_too_many(forwarder, until):
     until(lambda: router.server(8080) == FIRST)
 
 
-def test_an_idle_connection_ends(forwarder):
+def test_an_idle_connection_ends(forwarder: Build) -> None:
     """A connection in which no byte moves for EGRESS_DNS_PROXY_IDLE_SECONDS is closed."""
     router = forwarder()
     router.init()
@@ -285,7 +302,7 @@ def test_an_idle_connection_ends(forwarder):
     assert [line["reason"] for line in router.lines("dns_forwarded")] == ["idle"]
 
 
-def test_host_aliases_win_over_dns(forwarder):
+def test_host_aliases_win_over_dns(forwarder: Build) -> None:
     """A name in the pod's /etc/hosts is not asked for."""
     router = forwarder(pod_hosts=f"{SECOND} {NAME}\n")
     router.serve_names(record(FIRST))
@@ -294,7 +311,7 @@ def test_host_aliases_win_over_dns(forwarder):
     assert router.server(8080) == SECOND
 
 
-def test_metrics_tell_of_ports_and_names(forwarder):
+def test_metrics_tell_of_ports_and_names(forwarder: Build) -> None:
     """Each port and each name has its series."""
     router = forwarder()
     router.serve_names(record(FIRST))
@@ -342,6 +359,6 @@ except OSError as error:
 """
 
 
-def _percentile(called: dict, percent: float) -> float:
+def _percentile(called: dict[str, Any], percent: float) -> float:
     ordered = sorted(called["latencies"])
     return ordered[int(len(ordered) * percent / 100)]

@@ -2,6 +2,7 @@
 
 import time
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,14 +17,14 @@ from egress_router.config.text import QUOTE_LIMIT
 from egress_router.errors import ConfigurationError
 
 
-def parse(text: str | None, **options: object) -> list[tuple[object, ...]]:
+def parse(text: str | None, **options: Any) -> list[tuple[object, ...]]:
     return [
         (one.protocol, one.port, one.host, one.target_port)
         for one in parse_dns_destinations(text, **options)
     ]
 
 
-def messages(text: str | None, **options: object) -> list[str]:
+def messages(text: str | None, **options: Any) -> list[str]:
     with pytest.raises(ConfigurationError) as raised:
         parse_dns_destinations(text, **options)
     return [str(problem) for problem in raised.value.problems]
@@ -47,7 +48,9 @@ def messages(text: str | None, **options: object) -> list[str]:
         (f"80 {'a' * 63}.example.com", 80, f"{'a' * 63}.example.com", 80),
     ],
 )
-def test_a_line_names_a_port_a_host_and_a_target_port(line, port, host, target_port):
+def test_a_line_names_a_port_a_host_and_a_target_port(
+    line: str, port: int, host: object, target_port: int
+) -> None:
     """Blanks, tabs, case, a final dot and a note behind do not matter; the target port may miss."""
     assert parse(line) == [(Protocol.TCP, port, host, target_port)]
 
@@ -91,7 +94,9 @@ def test_a_line_names_a_port_a_host_and_a_target_port(line, port, host, target_p
         ("80 $(id).example.com", "a host name is made of"),
     ],
 )
-def test_a_bad_line_is_refused_in_the_originals_words_with_the_reason(line, fault):
+def test_a_bad_line_is_refused_in_the_originals_words_with_the_reason(
+    line: str, fault: str
+) -> None:
     """`Bad destination` quotes the line and says what is wrong with it."""
     (message,) = messages(f"# one\n{line}")
     assert message.startswith(
@@ -113,7 +118,7 @@ def test_a_bad_line_is_refused_in_the_originals_words_with_the_reason(line, faul
         ("80 203.0.113.1 99999", "99999"),
     ],
 )
-def test_a_number_that_is_no_port_has_the_originals_message(line, number):
+def test_a_number_that_is_no_port_has_the_originals_message(line: str, number: str) -> None:
     """Ports are 1 to 65535 in plain decimal; what the originals' shell made of others is gone."""
     (message,) = messages(line)
     assert f"Invalid port: {number}, must be in the range 1 to 65535" in message
@@ -121,13 +126,13 @@ def test_a_number_that_is_no_port_has_the_originals_message(line, number):
 
 
 @pytest.mark.parametrize("text", [None, "", " \n\t\n", "# nothing\n# at all"])
-def test_an_empty_list_has_the_originals_message(text):
+def test_an_empty_list_has_the_originals_message(text: str | None) -> None:
     """A list of comments only is no router that forwards nothing."""
     (message,) = messages(text)
     assert "Must specify EGRESS_DNS_PROXY_DESTINATION" in message
 
 
-def test_a_port_stands_once():
+def test_a_port_stands_once() -> None:
     """A port that repeats is refused, named with the line that has it already."""
     (message,) = messages("80 a.b\n81 a.b\n80 c.d 90")
     assert message == (
@@ -136,14 +141,14 @@ def test_a_port_stands_once():
     )
 
 
-def test_the_admin_port_is_taken():
+def test_the_admin_port_is_taken() -> None:
     """A destination cannot have the port of the admin endpoint."""
     (message,) = messages("9000 a.b", admin_port=9000)
     assert "Proxy port 9000 already used" in message
     assert "EGRESS_ADMIN_PORT" in message
 
 
-def test_udp_is_for_the_kernels_path():
+def test_udp_is_for_the_kernels_path() -> None:
     """A udp line is refused in userspace, and shares its port number with a tcp one otherwise."""
     (message,) = messages("53 udp ns.example.com")
     assert "Bad destination '53 udp ns.example.com': udp takes the kernel's data path" in message
@@ -153,13 +158,13 @@ def test_udp_is_for_the_kernels_path():
     ]
 
 
-def test_all_problems_come_at_once_in_the_order_of_the_lines():
+def test_all_problems_come_at_once_in_the_order_of_the_lines() -> None:
     """One run tells everything that is wrong with a list."""
     found = messages("80 www\n0 a.b\n81 a.b\n81 a.b\n\xa080 a.b\n53 udp a.b")
     assert [message.partition(":")[0][-1] for message in found] == ["1", "2", "4", "5", "6"]
 
 
-def test_the_document_is_the_contracts():
+def test_the_document_is_the_contracts() -> None:
     """`check dns --json` prints line, port, host and target port of each listener."""
     document = render_dns_check(parse_dns_destinations("# x\n80 Foo.com.\n81 203.0.113.1 82"))
     assert document == {
@@ -170,7 +175,7 @@ def test_the_document_is_the_contracts():
     }
 
 
-def test_ten_thousand_lines_take_about_a_second():
+def test_ten_thousand_lines_take_about_a_second() -> None:
     """A long list is parsed in the time that the contract gives it."""
     text = "\n".join(f"{port} host-{port}.example.com 443" for port in range(1, 10_001))
     started = time.process_time()
@@ -179,7 +184,7 @@ def test_ten_thousand_lines_take_about_a_second():
 
 
 @given(st.text(max_size=60))
-def test_any_text_gives_destinations_or_the_one_error(text):
+def test_any_text_gives_destinations_or_the_one_error(text: str | None) -> None:
     """No text breaks the parser in another way."""
     try:
         found = parse(text)
