@@ -26,7 +26,7 @@ Address = IPv4Address | IPv6Address
 Interface = IPv4Interface | IPv6Interface
 Network = IPv4Network | IPv6Network
 
-_SEPARATORS = re.compile(r"[,\s]+")
+_SEPARATORS = re.compile(r"[,\s]+", re.ASCII)
 _SOURCE_INVALID = "EGRESS_SOURCE unspecified or invalid"
 _GATEWAY_INVALID = "EGRESS_GATEWAY unspecified or invalid"
 
@@ -97,6 +97,11 @@ def unusable(address: Address) -> str | None:
     return None
 
 
+def split_words(text: str | None) -> list[str]:
+    """The words of a list of addresses, separated by commas or blanks."""
+    return list(filter(None, _SEPARATORS.split(text or "")))
+
+
 def parse_identity(environment: Environment, found: list[Problem]) -> Identity:
     """EGRESS_SOURCE and EGRESS_GATEWAY; problems are appended to `found`."""
     problems = Problems(variables.SOURCE.name, found)
@@ -113,10 +118,10 @@ def parse_identity(environment: Environment, found: list[Problem]) -> Identity:
 
 def _parse_sources(text: str | None, problems: Problems) -> list[Source]:
     sources: list[Source] = []
-    if text is None:
+    words = split_words(text)
+    if not words:
         problems.add(f"{_SOURCE_INVALID}: expected ADDRESS[/LEN]")
-        return sources
-    for word in filter(None, _SEPARATORS.split(text)):
+    for word in words:
         source = _parse_source(word)
         if isinstance(source, str):
             problems.add(f"{_SOURCE_INVALID}: {quote(word)}: {source}")
@@ -152,10 +157,10 @@ def _parse_source(word: str) -> Source | str:
 
 def _parse_gateways(text: str | None, problems: Problems) -> list[Address]:
     gateways: list[Address] = []
-    if text is None:
+    words = split_words(text)
+    if not words:
         problems.add(f"{_GATEWAY_INVALID}: expected ADDRESS")
-        return gateways
-    for word in filter(None, _SEPARATORS.split(text)):
+    for word in words:
         address = parse_address(word)
         if isinstance(address, str):
             problems.add(f"{_GATEWAY_INVALID}: {quote(word)}: {address}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import ipaddress
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from egress_router.config.addresses import (
     Network,
     parse_address,
     parse_identity,
+    split_words,
 )
 from egress_router.config.daemon import LogConfig, parse_log
 from egress_router.config.destinations import Destinations, parse_destinations
@@ -188,7 +188,11 @@ def _parse_claim(environment: Environment, found: list[Problem]) -> ClaimConfig:
 
 def _parse_networks(environment: Environment, problems: Problems) -> tuple[Network, ...]:
     networks = []
-    for word in filter(None, re.split(r"[,\s]+", environment.get(variables.CLUSTER_CIDRS) or "")):
+    for word in split_words(environment.get(variables.CLUSTER_CIDRS)):
+        address = parse_address(word.partition("/")[0])
+        if isinstance(address, str):
+            problems.add(f"{quote(word)} is invalid: {address}, or NETWORK/LEN")
+            continue
         try:
             networks.append(ipaddress.ip_network(word))
         except ValueError as error:
@@ -207,8 +211,10 @@ def _parse_service_host(environment: Environment) -> Address | None:
 
 def _warnings(environment: Environment, mode: RouterMode) -> tuple[str, ...]:
     warnings = list(variables.unknown_variables(environment.variables))
-    if not mode.redirects and environment.is_set(variables.DESTINATION):
-        warnings.append(
-            f"EGRESS_DESTINATION is not used: EGRESS_ROUTER_MODE={mode} redirects nothing"
+    if not mode.redirects:
+        warnings.extend(
+            f"{variable.name} is not used: {variables.ROUTER_MODE.name}={mode} redirects nothing"
+            for variable in (variables.DESTINATION, variables.DESTINATION_FILE)
+            if environment.is_set(variable)
         )
     return tuple(warnings)

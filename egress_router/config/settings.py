@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from egress_router.config.variables import Variable
 
 _SECONDS = re.compile(r"(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,6})?\Z")
-_LINK = re.compile(
-    r"[^\s/:%\x00-\x1f]{1,15}\Z"
-)  # dev_valid_name() of the kernel, and no zone marks
+# A subset of what dev_valid_name() of the kernel takes: plain ASCII, and nothing that ends a string
+# in nft (`"`, `\`), matches other links there (`*`) or marks a zone (`%`).
+_LINK = re.compile(r"[!-~]{1,15}\Z")
+_NOT_IN_LINK = frozenset('"%*/:\\')
+_BLANKS = " \t\r\n"  # not what else Unicode calls a space: that is part of the word, and refused
 _MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\Z")
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -38,12 +40,12 @@ class Environment:
 
     def get(self, variable: Variable) -> str | None:
         """The value or the default, stripped; None if neither is there or the value is empty."""
-        text = self.variables.get(variable.name, "").strip()
+        text = self.variables.get(variable.name, "").strip(_BLANKS)
         return text or variable.default
 
     def is_set(self, variable: Variable) -> bool:
         """Whether the variable has a non-empty value of its own."""
-        return bool(self.variables.get(variable.name, "").strip())
+        return bool(self.variables.get(variable.name, "").strip(_BLANKS))
 
     def text(self, variable: Variable, file_variable: Variable, problems: Problems) -> str | None:
         """A list variable's text, given directly or by the file that `file_variable` names."""
@@ -112,7 +114,7 @@ def read_link_name(environment: Environment, variable: Variable, problems: Probl
     text = environment.get(variable)
     if text is None:
         return None
-    if _LINK.match(text) and text not in {".", ".."} and '"' not in text and "\\" not in text:
+    if _LINK.match(text) and text not in {".", ".."} and _NOT_IN_LINK.isdisjoint(text):
         return text
     problems.add(f"{quote(text)} is invalid: expected a link name of 1 to 15 characters")
     return None

@@ -25,7 +25,7 @@ _F_TENTATIVE = 0x40
 _F_FAILED = 0x08
 _ONLINK = 4  # RTNH_F_ONLINK
 _KINDS = {1: RouteKind.UNICAST, 7: RouteKind.UNREACHABLE}  # RTN_*
-_INET = ("forwarding", "rp_filter", "arp_announce", "arp_ignore")
+_INET = ("forwarding", "rp_filter", "arp_announce", "arp_ignore", "promote_secondaries")
 
 
 def link(message: Any) -> Link:

@@ -11,7 +11,13 @@ import os
 import socket
 import struct
 
-DEVCONF = {"forwarding": 1, "rp_filter": 8, "arp_announce": 18, "arp_ignore": 19}
+DEVCONF = {
+    "forwarding": 1,
+    "rp_filter": 8,
+    "arp_announce": 18,
+    "arp_ignore": 19,
+    "promote_secondaries": 20,
+}
 
 _NLMSG_ERROR = 2
 _RTM_SETLINK = 19

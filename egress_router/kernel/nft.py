@@ -8,7 +8,6 @@ it was right after loading. A table whose listing still has that digest is intac
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -38,16 +37,16 @@ _READ_BYTES = 1 << 20
 
 
 class Nft:
-    """A session with the worker. Start it early: the library loads while the caller imports."""
+    """A session with the worker. Start it early: the library loads while the caller imports.
+
+    A worker that hung is ended, with what it had not committed; the next request starts another.
+    """
 
     def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
-        self._worker = subprocess.Popen(
-            [sys.executable, "-I", str(_WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        self._buffer = bytearray()
-        self._greeted = False
         self._known: tuple[int, Table | None] | None = None  # by generation of the ruleset
+        self._worker: subprocess.Popen[bytes] | None = None
+        self._start()
 
     def __enter__(self) -> Self:
         return self
@@ -62,13 +61,29 @@ class Nft:
 
     def close(self) -> None:
         """Ends the worker."""
-        assert self._worker.stdin is not None  # noqa: S101 (Popen was given pipes)
-        assert self._worker.stdout is not None  # noqa: S101
-        with contextlib.suppress(OSError):
-            self._worker.stdin.close()
-        self._worker.kill()
-        self._worker.wait()
-        self._worker.stdout.close()
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return
+        worker.kill()
+        worker.wait()
+        for pipe in (worker.stdin, worker.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        # Unbuffered, and not blocking: a worker that hangs leaves its pipes full, or empty.
+        worker = subprocess.Popen(
+            [sys.executable, "-I", str(_WORKER)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+        )
+        assert worker.stdin is not None  # noqa: S101 (it was given a pipe)
+        os.set_blocking(worker.stdin.fileno(), False)
+        self._worker = worker
+        self._buffer = bytearray()
+        self._greeted = False
+        return worker
 
     def observe_table(self) -> Table | None:
         """Our table as it is, or None. A table of that name that is not ours has `ours` False.
@@ -93,7 +108,7 @@ class Nft:
             ours=f'comment "{COMMENT_PREFIX}' in listing,
             digest=ruleset_digest(listing),
             intact=sealed == _digest(listing),
-            text=listing,
+            text=answer["output"],
         )
 
     def check(self, text: str) -> None:
@@ -102,12 +117,12 @@ class Nft:
         if answer["code"]:
             raise _refused("check the nftables ruleset", answer)
 
-    def load(self, text: str | None) -> None:
-        """Replaces our table in one transaction and seals it; None removes it."""
+    def load(self, text: str | None, *, seal: bool = True) -> None:
+        """Replaces our table in one transaction and seals it, or removes it (None)."""
         answer = self._request(text or render_removal())
         if answer["code"]:
             raise _refused("load the nftables ruleset", answer)
-        if text is not None:
+        if text is not None and seal:
             self._seal()
 
     def change(self, text: str, *, step: str) -> None:
@@ -148,36 +163,47 @@ class Nft:
     def _request(
         self, command: str, *, check: bool = False, as_json: bool = False
     ) -> dict[str, Any]:
-        assert self._worker.stdin is not None  # noqa: S101 (Popen was given a pipe)
-        if not self._greeted:
-            greeting = self._read_answer()
-            if greeting["code"]:
-                raise KernelError(
-                    "load libnftables", greeting["error"], remedy="install python3-nftables"
-                )
-            self._greeted = True
+        worker = self._worker or self._start()
         request = json.dumps({"command": command, "check": check, "json": as_json})
         try:
-            self._worker.stdin.write(request.encode() + b"\n")
-            self._worker.stdin.flush()
+            if not self._greeted:
+                greeting = self._read_answer(worker)
+                if greeting["code"]:
+                    raise KernelError(
+                        "load libnftables", greeting["error"], remedy="install python3-nftables"
+                    )
+                self._greeted = True
+            self._write(worker, request.encode() + b"\n")
+            return self._read_answer(worker)
+        except TimeoutError as error:
+            self.close()
+            raise KernelError(
+                "wait for nftables", f"no answer within {self._timeout_s:g} s; it was ended"
+            ) from error
         except OSError as error:
+            self.close()
             raise KernelError("talk to nftables", "the worker process ended") from error
-        return self._read_answer()
 
-    def _read_answer(self) -> dict[str, Any]:
-        assert self._worker.stdout is not None  # noqa: S101 (Popen was given a pipe)
-        descriptor = self._worker.stdout.fileno()
+    def _write(self, worker: subprocess.Popen[bytes], request: bytes) -> None:
+        assert worker.stdin is not None  # noqa: S101 (it was given a pipe)
+        deadline = time.monotonic() + self._timeout_s
+        left = memoryview(request)
+        while left:
+            wait_s = deadline - time.monotonic()
+            if wait_s <= 0 or not select.select([], [worker.stdin], [], wait_s)[1]:
+                raise TimeoutError
+            left = left[os.write(worker.stdin.fileno(), left) :]
+
+    def _read_answer(self, worker: subprocess.Popen[bytes]) -> dict[str, Any]:
+        assert worker.stdout is not None  # noqa: S101 (it was given a pipe)
         deadline = time.monotonic() + self._timeout_s
         while b"\n" not in self._buffer:
             wait_s = deadline - time.monotonic()
-            if wait_s <= 0 or not select.select([descriptor], [], [], wait_s)[0]:
-                self._worker.kill()
-                raise KernelError(
-                    "wait for nftables", f"no answer within {self._timeout_s:g} s; it was ended"
-                )
-            chunk = os.read(descriptor, _READ_BYTES)
+            if wait_s <= 0 or not select.select([worker.stdout], [], [], wait_s)[0]:
+                raise TimeoutError
+            chunk = os.read(worker.stdout.fileno(), _READ_BYTES)
             if not chunk:
-                raise KernelError("talk to nftables", "the worker process ended")
+                raise BrokenPipeError
             self._buffer += chunk
         line, _, rest = bytes(self._buffer).partition(b"\n")
         self._buffer = bytearray(rest)

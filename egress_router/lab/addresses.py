@@ -54,6 +54,7 @@ class Addresses:
     client_network: Networks
 
     pod: Pair
+    twin: Pair
     pod_gateway: Pair
     pod_network: Networks
     cluster_network: Networks
@@ -85,6 +86,7 @@ ADDRESSES = Addresses(
     client_gateway=_pair("10.128.2.1", "fd00:10:128:2::1"),
     client_network=_networks("10.128.2.0/24", "fd00:10:128:2::/64"),
     pod=_pair("10.128.0.5", "fd00:10:128::5"),
+    twin=_pair("10.128.0.6", "fd00:10:128::6"),
     pod_gateway=_pair("10.128.0.1", "fd00:10:128::1"),
     pod_network=_networks("10.128.0.0/24", "fd00:10:128::/64"),
     cluster_network=_networks("10.128.0.0/14", "fd00:10:128::/48"),

@@ -11,7 +11,7 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from egress_router.lab.addresses import ADDRESSES, Address
 from egress_router.lab.runner import run_init, start_daemon, wait_until_ready
@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 
+class Binding(TypedDict, total=False):
+    """What a calling socket is bound to."""
+
+    source: Address
+    source_port: int
+    device: str
+
+
 Call = tuple[Host, str, Address, int]  # who calls, protocol, address, port
+BoundCall = tuple[Host, str, Address, int, Binding]
 
 CALL_TIMEOUT_S = 1.0
 REFUSED_TIMEOUT_S = 0.5  # the lab answers in a millisecond
@@ -46,7 +55,7 @@ class Calls:
     def __call__(self, lab: Lab) -> Outcome:
         """Makes the calls."""
         address = self.address or ADDRESSES.pod.of(self.server.version)
-        answers = _ask_all(
+        answers = ask_all(
             lab, [(self.host, self.protocol, address, port) for port in self.ports], CALL_TIMEOUT_S
         )
         ok = all(
@@ -89,7 +98,7 @@ def outsider_cannot_connect(ports: tuple[int, ...]) -> Act:
             for port in ports
             for protocol in ("tcp", "udp")
         ]
-        answers = _ask_all(lab, calls, REFUSED_TIMEOUT_S)
+        answers = ask_all(lab, calls, REFUSED_TIMEOUT_S)
         return Outcome(
             ok=all(isinstance(answer, str) for answer in answers),
             seen=f"outsider called ports {_listed(ports)} of the source; {_told(answers)}",
@@ -112,7 +121,7 @@ def outsider_cannot_route(lab: Lab) -> Outcome:
     ]
     from_outsider = " or ".join(f"src host {ADDRESSES.outsider.of(v)}" for v in versions)
     with lab.capture("pod", "eth0", from_outsider) as capture:
-        answers = _ask_all(lab, calls, REFUSED_TIMEOUT_S)
+        answers = ask_all(lab, calls, REFUSED_TIMEOUT_S)
         packets = capture.packets()
     for network, _ in routes:
         lab.run("outsider", ("ip", "route", "del", network))
@@ -148,8 +157,8 @@ def egress_link_down(port: int, mode: str, environment: Mapping[str, str]) -> Ac
     return _link_loss(port, "the egress link was down until init ran again", breaks, repairs)
 
 
-def stops(mode: str, environment: Mapping[str, str]) -> Act:
-    """SIGTERM ends the daemon within a second and with 0; afterwards another one is started."""
+def stops(mode: str, environment: Mapping[str, str], *, limit_s: float = STOP_LIMIT_S) -> Act:
+    """SIGTERM ends the daemon in time and with 0; afterwards another one is started."""
 
     def act(lab: Lab) -> Outcome:
         daemon = lab.process(mode)
@@ -159,7 +168,7 @@ def stops(mode: str, environment: Mapping[str, str]) -> Act:
         took = time.monotonic() - start
         start_daemon(lab, mode, environment)
         return Outcome(
-            ok=code == 0 and took <= STOP_LIMIT_S,
+            ok=code == 0 and took <= limit_s,
             seen=f"{mode} ended with {code}, {took:.2f} s after SIGTERM; started again",
         )
 
@@ -200,14 +209,15 @@ def _calls_out(lab: Lab, port: int, timeout: float) -> list[Answer | str]:
     for version in lab.spec.family.versions:
         calls.append(("client", "tcp", ADDRESSES.pod.of(version), port))
         calls.append(("pod", "tcp", ADDRESSES.partner.of(version), port))
-    return _ask_all(lab, calls, timeout)
+    return ask_all(lab, calls, timeout)
 
 
-def _ask_all(lab: Lab, calls: Sequence[Call], timeout: float) -> list[Answer | str]:
+def ask_all(lab: Lab, calls: Sequence[Call | BoundCall], timeout: float) -> list[Answer | str]:
     """Makes calls side by side, so that many timeouts take the time of one."""
 
-    def ask(call: Call) -> Answer | str:
-        return lab.ask(*call, timeout=timeout)
+    def ask(call: Call | BoundCall) -> Answer | str:
+        options: Binding = call[4] if len(call) == 5 else {}
+        return lab.ask(*call[:4], timeout=timeout, **options)
 
     with ThreadPoolExecutor(len(calls)) as pool:
         return list(pool.map(ask, calls))

@@ -8,8 +8,10 @@ Stands alone (standard library only), as `partner` does:
 2. `--rate S` calls again and again for S seconds, one call at a time, and prints
    `{"connections": 1234, "failed": 0, "seconds": 2.0}`: each call is connect, line, reset.
    A reset leaves no TIME_WAIT behind, so that the source ports do not run out.
-3. A device is bound without privilege as long as the socket has none yet.
-4. Imports are few on purpose: dataclasses alone would double the time to start.
+3. `--echo N` sends N bytes behind a TCP call, gets them back from the partner's echo, and prints
+   `{"echoed": N}`; the first byte that differs is `EBADMSG`.
+4. A device is bound without privilege as long as the socket has none yet.
+5. Imports are few on purpose: dataclasses alone would double the time to start.
 """
 
 from __future__ import annotations
@@ -17,12 +19,14 @@ from __future__ import annotations
 import argparse
 import errno
 import json
+import select
 import socket
 import struct
 import sys
 import time
 
 LINE_BYTES = 4096
+ECHO_BYTES = 65536
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time
 
@@ -51,7 +55,31 @@ def call(wanted: argparse.Namespace) -> bytes:
             if not part:
                 raise BrokenPipeError(errno.EPIPE, "ended without an answer")
             line += part
+        if wanted.echo:
+            exchange(sock, bytes(range(256)) * -(-wanted.echo // 256), deadline)
+            return json.dumps({"echoed": wanted.echo}).encode() + b"\n"
         return line
+
+
+def exchange(sock: socket.socket, sent: bytes, deadline: float) -> None:
+    """Sends and receives at the same time until all of it is back."""
+    sock.setblocking(False)
+    there = back = 0
+    while back < len(sent):
+        writers = [sock] if there < len(sent) else []
+        left = max(deadline - time.monotonic(), 0)
+        readable, writable, _ = select.select([sock], writers, [], left)
+        if not readable and not writable:
+            raise TimeoutError(errno.ETIMEDOUT, f"{back} of {len(sent)} bytes came back")
+        if writable:
+            there += sock.send(sent[there : there + ECHO_BYTES])
+        if readable:
+            part = sock.recv(ECHO_BYTES)
+            if not part:
+                raise BrokenPipeError(errno.EPIPE, "ended before everything was back")
+            if part != sent[back : back + len(part)]:
+                raise OSError(errno.EBADMSG, "other bytes came back")
+            back += len(part)
 
 
 def measure(wanted: argparse.Namespace) -> dict[str, float]:
@@ -85,6 +113,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--source-port", type=int, default=0)
     parser.add_argument("--device", default="")
     parser.add_argument("--timeout", type=float, default=2.0, help="seconds for the whole call")
+    parser.add_argument("--echo", type=int, default=0, help="bytes to send and get back (TCP)")
     parser.add_argument("--rate", type=float, default=0.0, help="seconds to call for, and count")
     return parser.parse_args()
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-Host = Literal["client", "node", "pod", "lan", "gw", "outsider", "partner", "dns"]
+Host = Literal["client", "node", "pod", "lan", "gw", "outsider", "partner", "dns", "twin"]
 HOSTS: tuple[Host, ...] = ("client", "node", "pod", "lan", "gw", "outsider", "partner", "dns")
 
 
@@ -48,6 +48,7 @@ class LabSpec:
     annotation, `bridge` for Multus. `multus_default_metric` adds a second default route through
     the outside gateway, with that metric. `pod_sysctls` are set before the pod has any link:
     `(("net.ipv6.conf.all.forwarding", "1"),)`. `pod_hosts` is text for the pod's `/etc/hosts`.
+    `twin` adds a second router pod, on another node of the same networks.
     """
 
     cni: Cni = Cni.BRIDGE
@@ -59,6 +60,12 @@ class LabSpec:
     cluster_mtu: int = 1500
     pod_sysctls: tuple[tuple[str, str], ...] = ()
     pod_hosts: str = ""
+    twin: bool = False
+
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        """The hosts of this world."""
+        return (*HOSTS, "twin") if self.twin else HOSTS
 
     @property
     def egress_link(self) -> str:

@@ -1,7 +1,8 @@
 """A lab's world as data: sysctls, then one iproute2 batch per namespace (pure).
 
     client ── node ── pod ·· macvlan ·· ens4 ── lan ── gw ── partner
-               └─ dns                            └─ outsider
+               └─ dns                            ├─ outsider
+                                                 └─ twin (a pod of another node)
 
 1. Links are made from `node`, `lan` and `gw`, with the far end put straight into its namespace;
    steps run in order, so a host configures its links only after they exist.
@@ -17,13 +18,14 @@ from typing import TYPE_CHECKING
 
 from egress_router.lab.addresses import ADDRESSES, Networks, Pair
 from egress_router.lab.cni import POD_LINK_LOCAL, added, desired_wiring
-from egress_router.lab.spec import HOSTS, Egress, Host, LabSpec
+from egress_router.lab.spec import Egress, Host, LabSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 Sysctls = tuple[tuple[str, str], ...]
 FORWARDING: tuple[Host, ...] = ("node", "gw")
+PODS: tuple[Host, ...] = ("pod", "twin")
 OUTSIDE_MTU = 1500
 
 
@@ -49,10 +51,10 @@ class World:
 def desired_world(spec: LabSpec, namespaces: Mapping[Host, str]) -> World:
     """The world for a spec; `namespaces` names the namespace of each host."""
     return World(
-        sysctls={host: desired_sysctls(spec, host) for host in HOSTS},
+        sysctls={host: desired_sysctls(spec, host) for host in spec.hosts},
         batches=(
             Batch(host="node", lines=tuple(_cables_of_node(spec, namespaces))),
-            Batch(host="lan", lines=tuple(_lan(namespaces))),
+            Batch(host="lan", lines=tuple(_lan(spec, namespaces))),
             Batch(host="gw", lines=tuple(_gateway(spec, namespaces))),
             _node(spec),
             Batch(host="client", lines=tuple(_client(spec))),
@@ -60,6 +62,7 @@ def desired_world(spec: LabSpec, namespaces: Mapping[Host, str]) -> World:
             Batch(host="outsider", lines=tuple(_outsider(spec))),
             Batch(host="partner", lines=tuple(_partner(spec))),
             Batch(host="pod", lines=tuple(_pod(spec))),
+            *([_twin(spec)] if spec.twin else []),
         ),
         resolv_conf=_resolv_conf(spec),
         hosts=_hosts(spec),
@@ -69,7 +72,7 @@ def desired_world(spec: LabSpec, namespaces: Mapping[Host, str]) -> World:
 def desired_sysctls(spec: LabSpec, host: Host) -> Sysctls:
     """What a namespace is told before it has links; never inherited from the machine."""
     forwarding = "1" if host in FORWARDING else "0"
-    strict = "1" if host == "pod" and spec.strict_rp_filter else "0"
+    strict = "1" if host in PODS and spec.strict_rp_filter else "0"
     common = (
         ("net.ipv4.ip_forward", forwarding),
         ("net.ipv6.conf.all.forwarding", forwarding),
@@ -79,7 +82,7 @@ def desired_sysctls(spec: LabSpec, host: Host) -> Sysctls:
         ("net.ipv6.conf.default.disable_ipv6", "0"),
         ("net.ipv6.conf.default.accept_ra", "0"),
     )
-    if host == "pod":
+    if host in PODS:
         return common + spec.pod_sysctls
     # Link-local addresses are usable at once. The pod keeps duplicate detection: init relies on it.
     return (*common, ("net.ipv6.conf.default.accept_dad", "0"))
@@ -102,6 +105,7 @@ def _cables_of_node(spec: LabSpec, namespaces: Mapping[Host, str]) -> Iterator[s
         ("to-pod", "pod", "eth0", spec.cluster_mtu),
         ("to-dns", "dns", "eth0", OUTSIDE_MTU),
         ("ens4", "lan", "node", OUTSIDE_MTU),
+        *((("to-twin", "twin", "eth0", spec.cluster_mtu),) if spec.twin else ()),
     )
     for link, far, name, mtu in cables:
         peer = f"peer name {name} mtu {mtu} netns {namespaces[far]}"
@@ -115,14 +119,17 @@ def _cables_of_node(spec: LabSpec, namespaces: Mapping[Host, str]) -> Iterator[s
     yield f"link set {link} netns {namespaces['pod']}"
 
 
-def _lan(namespaces: Mapping[Host, str]) -> Iterator[str]:
+def _lan(spec: LabSpec, namespaces: Mapping[Host, str]) -> Iterator[str]:
     yield "link set lo up"
     yield "link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
     yield "link set br0 up"
     stations: tuple[Host, ...] = ("gw", "outsider")
     for far in stations:
         yield f"link add {far} type veth peer name eth0 netns {namespaces[far]}"
-    for port in ("node", "gw", "outsider"):
+    if spec.twin:
+        # Two private macvlans of one parent never hear each other; a port of its own does.
+        yield f"link add twin type veth peer name macvlan0 netns {namespaces['twin']}"
+    for port in ("node", *stations, *(("twin",) if spec.twin else ())):
         yield f"link set {port} master br0 up"
 
 
@@ -191,6 +198,16 @@ def _pod(spec: LabSpec) -> Iterator[str]:
         yield from _addresses(spec, ADDRESSES.source, ADDRESSES.lan_network, "net1")
         if (metric := spec.multus_default_metric) is not None:
             yield from _defaults(spec, ADDRESSES.gateway, "net1", f" metric {metric}")
+
+
+def _twin(spec: LabSpec) -> Batch:
+    lines = ["link set lo up", "link set eth0 up"]
+    for version in spec.family.versions:
+        gateway = ADDRESSES.pod_gateway.of(version)
+        lines.append(added(ADDRESSES.twin.of(version), gateway.max_prefixlen, "eth0"))
+        lines.append(f"route add {gateway} dev eth0")
+        lines.append(f"route add default via {gateway} dev eth0")
+    return Batch(host="twin", lines=tuple(lines))
 
 
 def _resolv_conf(spec: LabSpec) -> str:

@@ -30,8 +30,8 @@ from egress_router.lab.addresses import ADDRESSES, Address
 from egress_router.lab.capture import Capture, tcpdump_argv
 from egress_router.lab.interruption import signals_held, termination_raises
 from egress_router.lab.process import DEADLINE_S, Process
-from egress_router.lab.spec import HOSTS, Host, LabSpec
-from egress_router.lab.topology import desired_world
+from egress_router.lab.spec import Host, LabSpec
+from egress_router.lab.topology import PODS, desired_world
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -155,7 +155,7 @@ class Lab:
                 return process
         raise KeyError(name)
 
-    def router(
+    def router(  # noqa: PLR0913 - as `run`, and who runs it with what privileges
         self,
         argv: Sequence[str],
         env: Mapping[str, str],
@@ -163,17 +163,23 @@ class Lab:
         wrap: Sequence[str] = (),
         check: bool = True,
         timeout: float = 60.0,
+        host: Host = "pod",
     ) -> subprocess.CompletedProcess[str]:
         """Runs one of the router's programs in the pod; `wrap` goes before it (`privileges`)."""
         command = (*wrap, *self._program, *argv)
-        return self.run("pod", command, env, check=check, timeout=timeout)
+        return self.run(host, command, env, check=check, timeout=timeout)
 
     def start_router(
-        self, argv: Sequence[str], env: Mapping[str, str], *, wrap: Sequence[str] = ()
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        *,
+        wrap: Sequence[str] = (),
+        host: Host = "pod",
     ) -> Process:
-        """Starts one of the router's daemons in the pod."""
+        """Starts one of the router's programs in the pod, or in its twin."""
         command = (*wrap, *self._program, *argv)
-        return self.start("pod", command, env, name=argv[0])
+        return self.start(host, command, env, name=argv[0])
 
     def start_partner(self, *, tcp: Sequence[int] = (), udp: Sequence[int] = ()) -> Process:
         """Starts the outside server on all of its addresses and returns when it is bound."""
@@ -247,21 +253,22 @@ class Lab:
 
     def dump(self) -> str:
         """The state of every host and the end of every log, for the report of a failure."""
-        hosts = [dump.observe_host(host, self.namespace(host)) for host in HOSTS]
+        hosts = [dump.observe_host(host, self.namespace(host)) for host in self.spec.hosts]
         logs = [f"==== {process.name}\n{process.tail()}" for process in self._processes]
         return "\n".join((f"prefix {self.prefix}, {self.spec}", *hosts, *logs))
 
     def _build(self) -> None:
-        names = {host: self.namespace(host) for host in HOSTS}
+        names = {host: self.namespace(host) for host in self.spec.hosts}
         world = desired_world(self.spec, names)
         namespaces.create_namespaces(names.values())
         with ThreadPoolExecutor(len(names)) as pool:  # waiting for programs, not computing
-            list(pool.map(lambda h: namespaces.apply_sysctls(names[h], world.sysctls[h]), HOSTS))
+            list(pool.map(lambda h: namespaces.apply_sysctls(names[h], world.sysctls[h]), names))
         for batch in world.batches:
             namespaces.apply_batch(names[batch.host], batch.lines)
             namespaces.apply_sysctls(names[batch.host], batch.sysctls)
         etc = {"resolv.conf": world.resolv_conf, "hosts": world.hosts}
-        namespaces.write_etc(names["pod"], etc)
+        for host in names.keys() & PODS:
+            namespaces.write_etc(names[host], etc)
 
     def _remove(self) -> None:
         if self._kept:

@@ -133,9 +133,9 @@ def interleave(addresses: Sequence[IPAddress]) -> tuple[IPAddress, ...]:
 
     `a4 b4 a6` becomes `a4 a6 b4`. An address given twice counts once.
     """
-    unique = tuple(dict.fromkeys(addresses))
-    if not unique:
-        return ()
+    unique = tuple(dict.fromkeys(addresses)) if len(addresses) > 1 else tuple(addresses)
+    if len(unique) < 2:
+        return unique
     first = [one for one in unique if one.version == unique[0].version]
     other = [one for one in unique if one.version != unique[0].version]
     return tuple(one for one in chain(*zip_longest(first, other)) if one is not None)

@@ -32,6 +32,8 @@ class Health:
 
     def order(self, addresses: Sequence[IPAddress], port: int) -> tuple[IPAddress, ...]:
         """The same order, with those that failed lately behind the rest."""
+        if not self._avoided_until:
+            return tuple(addresses)
         avoided = {address for address in addresses if self._is_avoided(address, port)}
         return tuple(sorted(addresses, key=avoided.__contains__))
 

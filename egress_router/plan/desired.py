@@ -191,6 +191,8 @@ def _settings(config: InitConfig, egress: str, cluster: str) -> tuple[Setting, .
     settings = [
         Setting(link=egress, name="arp_ignore", value=1),  # the pod's other addresses are not the
         Setting(link=egress, name="arp_announce", value=2),  # outside network's business
+        # A source that goes must not take other addresses of its subnet along.
+        Setting(link=egress, name="promote_secondaries", value=1),
     ]
     for link in (cluster, egress):
         settings.append(Setting(link=link, name="rp_filter", value=2))
@@ -232,11 +234,12 @@ def _addresses(config: InitConfig, observed: Observed, egress: str) -> tuple[Lin
 
 
 def _address(source: Source, observed: Observed, egress: str) -> LinkAddress:
-    """The source as it shall stand on the link; one that is there already keeps its length."""
+    """The source as it shall stand on the link; one that others put there keeps its length."""
     held = [a for a in observed.addresses_on(egress) if a.interface.ip == source.address]
     exact = [a for a in held if a.interface == source.interface]
-    if exact or (held and not source.explicit_length):
-        return (exact or held)[0]
+    foreign = [a for a in held if not a.ours and not source.explicit_length]
+    if exact or foreign:
+        return (exact or foreign)[0]
     return LinkAddress(link=egress, interface=source.interface, ours=True)
 
 

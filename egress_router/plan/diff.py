@@ -3,10 +3,12 @@
 1. The table comes first: its filters are in force before a link is up or a packet forwarded.
 2. The egress link is made or corrected, brought up, and the source claimed on it before it is set.
 3. Per-link settings, then our routing table and the rules that lead to it.
-4. Stale addresses go before new ones come: deleting a primary address takes its secondaries along.
-5. In `main` the unreachable default comes first, old defaults go, the new one comes last. Between
-   the two, nothing leaves.
-6. Every step knows its inverse, given what was observed before it.
+4. In `main` the unreachable default comes first, then old defaults go, and new ones come last.
+   Between the two, nothing leaves.
+5. In that time stale addresses go, before new ones come. Routes that prefer a stale address go
+   before it and come again after it, for the kernel would take them along unasked.
+6. Every step knows its inverse, given what was observed before it; undone in reverse order, no
+   inverse needs what is not there yet: routes by a gateway go first and come last.
 
 An empty diff means that the kernel shows exactly what is wanted.
 """
@@ -41,9 +43,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadTable:
-    """Replaces the table by `text`; None removes it."""
+    """Replaces the table by `text`; None removes it.
+
+    `seal`: mark what is loaded as intact. Not so for a listing that is put back as it was, which
+    has its seal in it, or has none, or one that somebody has broken.
+    """
 
     text: str | None
+    seal: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,8 +171,9 @@ def diff_state(observed: Observed, desired: Desired) -> tuple[Step, ...]:
         *_claim_steps(observed, desired),
         *_setting_steps(observed, desired),
         *_cluster_steps(observed, desired),
+        *_closing_steps(observed, desired),
         *_address_steps(observed, desired),
-        *_main_steps(observed, desired),
+        *_opening_steps(observed, desired),
     )
 
 
@@ -174,7 +182,8 @@ def inverse(step: Step, observed: Observed) -> Step | None:
     match step:
         case LoadTable():
             table = observed.table
-            return LoadTable(text=render_removal() + table.text if table else None)
+            text = render_removal() + table.text if table else None
+            return LoadTable(text=text, seal=False)
         case CreateLink(link=link):
             return DeleteLink(name=link.name)
         case ChangeLink(name=name):
@@ -265,7 +274,8 @@ def _cluster_steps(observed: Observed, desired: Desired) -> list[Step]:
     """Our table and the rules; stale rules go last, so that no answer is without a way between."""
     wanted = [route for route in desired.routes if route.table == CLUSTER_TABLE]
     present = [route for route in observed.routes if route.table == CLUSTER_TABLE]
-    steps: list[Step] = [DeleteRoute(route=route) for route in present if route not in wanted]
+    stale = [route for route in present if route not in wanted]
+    steps: list[Step] = [DeleteRoute(route=route) for route in _gateways_first(stale)]
     steps.extend(AddRoute(route=route) for route in wanted if route not in present)
     own = [rule for rule in observed.rules if rule.protocol == PROTOCOL]
     steps.extend(AddRule(rule=rule) for rule in desired.rules if rule not in own)
@@ -283,10 +293,23 @@ def _claim_steps(observed: Observed, desired: Desired) -> list[Step]:
 
 
 def _address_steps(observed: Observed, desired: Desired) -> list[Step]:
+    present = observed.addresses_on(desired.egress)
+    missing = [
+        address
+        for address in desired.addresses
+        if all(held.interface != address.interface for held in present)
+    ]
+    steps: list[Step] = [
+        DeleteAddress(address=address) for address in _stale_addresses(observed, desired)
+    ]
+    steps.extend(AddAddress(address=address) for address in missing)
+    return steps
+
+
+def _stale_addresses(observed: Observed, desired: Desired) -> list[LinkAddress]:
     wanted = {address.interface for address in desired.addresses}
     sources = {address.interface.ip for address in desired.addresses}
-    present = observed.addresses_on(desired.egress)
-    stale = [
+    return [
         address
         for address in observed.addresses
         if (address.ours and (address.link != desired.egress or address.interface not in wanted))
@@ -296,28 +319,50 @@ def _address_steps(observed: Observed, desired: Desired) -> list[Step]:
             and address.interface not in wanted
         )
     ]
-    missing = [
-        address
-        for address in desired.addresses
-        if all(held.interface != address.interface for held in present)
-    ]
-    steps: list[Step] = [DeleteAddress(address=address) for address in stale]
-    steps.extend(AddAddress(address=address) for address in missing)
-    return steps
 
 
-def _main_steps(observed: Observed, desired: Desired) -> list[Step]:
+def _closing_steps(observed: Observed, desired: Desired) -> list[Step]:
     wanted = [route for route in desired.routes if route.table == MAIN_TABLE]
-    present = [
-        route for route in observed.routes if route.table == MAIN_TABLE and is_managed(route)
-    ]
-    barriers = [route for route in wanted if route.kind is RouteKind.UNREACHABLE]
-    others = [route for route in wanted if route.kind is not RouteKind.UNREACHABLE]
+    kept = _kept_routes(observed, desired)
+    present = [route for route in observed.routes if _is_managed_in_main(route)]
+    stale = [route for route in present if route not in kept]
     return [
-        *(AddRoute(route=route) for route in barriers if route not in present),
-        *(DeleteRoute(route=route) for route in present if route not in wanted),
-        *(AddRoute(route=route) for route in others if route not in present),
+        *(
+            AddRoute(route=route)
+            for route in wanted
+            if route.kind is RouteKind.UNREACHABLE and route not in present
+        ),
+        *(DeleteRoute(route=route) for route in _gateways_first(stale)),
     ]
+
+
+def _opening_steps(observed: Observed, desired: Desired) -> list[Step]:
+    kept = _kept_routes(observed, desired)
+    return [
+        AddRoute(route=route)
+        for route in desired.routes
+        if route.table == MAIN_TABLE
+        and route.kind is not RouteKind.UNREACHABLE
+        and route not in kept
+    ]
+
+
+def _kept_routes(observed: Observed, desired: Desired) -> list[Route]:
+    """The wanted routes of `main` that are there and prefer no address that is about to go."""
+    lost = {address.interface.ip for address in _stale_addresses(observed, desired)}
+    return [
+        route
+        for route in observed.routes
+        if _is_managed_in_main(route) and route in desired.routes and route.source not in lost
+    ]
+
+
+def _is_managed_in_main(route: Route) -> bool:
+    return route.table == MAIN_TABLE and is_managed(route)
+
+
+def _gateways_first(routes: list[Route]) -> list[Route]:
+    return sorted(routes, key=lambda route: route.gateway is None)
 
 
 def _old_link(step: ChangeLink, link: Link | None) -> Step | None:

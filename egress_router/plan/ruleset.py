@@ -11,7 +11,8 @@ What it guarantees, chain by chain:
 4. `guard_forward`: only redirected connections and their answers pass through the pod.
 5. `guard_input`: the outside network opens nothing. Router advertisements and redirects from there
    are dropped, so no sysctl is needed against them.
-6. `guard_output`: the pod opens connections by the cluster link only to the cluster.
+6. `guard_output`: by the cluster link the pod sends answers, and to the cluster; connections that
+   it opened elsewhere before the table was there end.
    One spare loopback address is rejected with a code that nothing else gives: the canary, by which
    an unprivileged daemon sees that the table is in force.
 
@@ -221,26 +222,35 @@ def _guard_chains(spec: RulesetSpec) -> Iterator[str]:
     )
     yield "\t\tcounter name refused"
     yield "\t}"
+    yield from _input_chain(spec)
+    yield from _output_chain(spec)
+
+
+def _input_chain(spec: RulesetSpec) -> Iterator[str]:
     yield "\tchain guard_input {"
     yield "\t\ttype filter hook input priority filter; policy accept;"
-    yield f"\t\tiifname != {egress} accept"
+    yield f'\t\tiifname != "{spec.egress}" accept'
     yield "\t\ticmp type redirect drop"
     yield "\t\ticmpv6 type { nd-router-advert, nd-redirect } drop"
     yield "\t\tct state established,related accept"
-    yield "\t\ticmp type echo-request accept"
-    yield (
-        "\t\ticmpv6 type { echo-request, nd-neighbor-solicit, nd-neighbor-advert, "
-        "mld-listener-query } accept"
-    )
+    for address in spec.sources:
+        # The pod's other addresses answer by the cluster link: not to somebody outside.
+        family, icmp = ("ip", "icmp") if address.version == 4 else ("ip6", "icmpv6")
+        yield f"\t\t{family} daddr {address} {icmp} type echo-request accept"
+    yield ("\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, mld-listener-query } accept")
     yield "\t\tcounter name refused drop"
     yield "\t}"
+
+
+def _output_chain(spec: RulesetSpec) -> Iterator[str]:
     yield "\tchain guard_output {"
     yield "\t\ttype filter hook output priority filter; policy accept;"
     yield (
         f"\t\tip daddr {CANARY_ADDRESS} tcp dport {CANARY_PORT} reject with icmp admin-prohibited"
     )
-    yield f"\t\toifname != {cluster} accept"
-    yield "\t\tct state != new accept"
+    yield f'\t\toifname != "{spec.cluster}" accept'
+    yield "\t\tct direction reply accept"
+    yield "\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept"
     yield "\t\tip daddr @cluster4 accept"
     yield "\t\tip6 daddr @cluster6 accept"
     for version in (4, 6):

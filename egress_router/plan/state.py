@@ -112,7 +112,7 @@ class Table:
     """The nftables table as observed.
 
     `digest`: of the ruleset text that was loaded. `intact`: nobody changed it since. `text`: the
-    kernel's own listing, which can be loaded again as it is.
+    kernel's own listing, seal and all, which can be loaded again as it is.
     """
 
     ours: bool

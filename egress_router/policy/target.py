@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 HTTP_PORT: Final = 80  # RFC 9110 §4.2.1
+TARGETS_REMEMBERED: Final = 4096  # clients ask for the same few hosts again and again
 
 _SCHEME = "http://"
 _OUTSIDE_AUTHORITY = (  # what is looked for, and why it has no business there; first hit is named
@@ -99,7 +101,8 @@ def parse_authority(text: str | bytes) -> Target:
     Raises RefusalError (400).
     """
     authority = _ascii(text)
-    return _parse_target(authority, shown=authority, default_port=None)
+    target = _sound_target(authority, None)
+    return target or _parse_target(authority, shown=authority, default_port=None)
 
 
 def parse_absolute_uri(text: str | bytes) -> AbsoluteUri:
@@ -114,7 +117,10 @@ def parse_absolute_uri(text: str | bytes) -> AbsoluteUri:
     if "#" in rest:
         raise _refusal(uri, "holds a fragment, which never leaves a client")
     end = min((at for at in (rest.find("/"), rest.find("?")) if at >= 0), default=len(rest))
-    target = _parse_target(rest[:end], shown=uri, default_port=HTTP_PORT)
+    authority = rest[:end]
+    target = _sound_target(authority, HTTP_PORT)
+    if target is None:  # parsed again for the words of the refusal
+        target = _parse_target(authority, shown=uri, default_port=HTTP_PORT)
     path = rest[end:]
     return AbsoluteUri(
         target=target, path=path if path.startswith("/") else f"/{path}", bare=not path
@@ -136,8 +142,19 @@ def check_host_fields(
             raise RefusalError(400, "no Host field; HTTP/1.1 asks for one")
         return True
     field = _ascii(values[0])
-    stated = _parse_target(field, shown=field, default_port=target.port)
-    return stated == target
+    stated = _sound_target(field, target.port)
+    if stated is None:
+        stated = _parse_target(field, shown=field, default_port=target.port)
+    return stated is target or stated == target
+
+
+@lru_cache(maxsize=TARGETS_REMEMBERED)
+def _sound_target(authority: str, default_port: int | None) -> Target | None:
+    """What `_parse_target` makes of an authority, remembered; None for what it refuses."""
+    try:
+        return _parse_target(authority, shown=authority, default_port=default_port)
+    except RefusalError:
+        return None
 
 
 def _parse_target(authority: str, *, shown: str, default_port: int | None) -> Target:

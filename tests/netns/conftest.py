@@ -18,9 +18,19 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Callable[..., Lab]]:
 
     `program` is the command line of the router where it is not the real one.
     """
+    yield from _builder(request.node)
+
+
+@pytest.fixture(scope="module")
+def module_lab(request: pytest.FixtureRequest) -> Iterator[Callable[..., Lab]]:
+    """Builds worlds that end with the module, for tests that leave them as they found them."""
+    yield from _builder(request.node)
+
+
+def _builder(node: pytest.Item | pytest.Module) -> Iterator[Callable[..., Lab]]:
     if os.geteuid() != 0:
         pytest.skip("network namespaces need root")
-    opened = request.node.stash.setdefault(OPEN_LABS, [])
+    opened = node.stash.setdefault(OPEN_LABS, [])
     with contextlib.ExitStack() as worlds:
 
         def build(spec: LabSpec | None = None, *, program: object = None, **wanted: object) -> Lab:
@@ -38,6 +48,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """Adds the state of every open world to the report of a failure."""
     report = yield
     if report.failed:
-        for world in item.stash.get(OPEN_LABS, []):
-            report.sections.append((f"world {world.prefix}", world.dump()))
+        for node in (item, item.getparent(pytest.Module)):
+            for world in node.stash.get(OPEN_LABS, []):
+                report.sections.append((f"world {world.prefix}", world.dump()))
     return report

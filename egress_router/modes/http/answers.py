@@ -6,7 +6,7 @@ import secrets
 from typing import TYPE_CHECKING, Final
 
 from egress_router.modes.http.failure import FailureError
-from egress_router.modes.http.ledger import Verdict
+from egress_router.modes.http.ledger import REFUSED
 from egress_router.net.http1.answers import ProxyError, ProxyStatus, render_answer
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ FULL: Final = render_failure(
         503,
         ProxyError.CONNECTION_LIMIT_REACHED,
         "the proxy serves as many connections as it may; try again in a moment",
-        Verdict.REFUSED,
+        REFUSED,
     ),
     close=True,
 )

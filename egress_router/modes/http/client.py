@@ -20,7 +20,7 @@ from egress_router.errors import RefusalError
 from egress_router.modes.http.answers import render_failure
 from egress_router.modes.http.exchange import serve_exchange
 from egress_router.modes.http.failure import ExpiredError, FailureError, failure_of_refusal
-from egress_router.modes.http.ledger import Kind, Ledger, Record, Verdict
+from egress_router.modes.http.ledger import REFUSED, TUNNEL, Ledger, Record
 from egress_router.modes.http.watchdog import Phase, Watchdog
 from egress_router.net.http1.answers import TUNNEL_ESTABLISHED, ProxyError
 from egress_router.net.http1.connection import keeps_alive
@@ -52,7 +52,7 @@ class Shared:
     carrier: Carrier
     ledger: Ledger
     wheel: IdleWheel
-    ticks: dict[Phase, int]
+    ticks: tuple[int, ...]
     head_limits: HeadLimits
     loop: asyncio.AbstractEventLoop
     release: Callable[[], None]
@@ -128,10 +128,10 @@ class Client:
         record.method = head.method
         self.idle = False
         if head.method == "CONNECT":
-            record.kind = Kind.TUNNEL
+            record.kind = TUNNEL
         self.shared.ledger.begin(record)
         try:
-            if record.kind is Kind.TUNNEL:
+            if record.kind is TUNNEL:
                 await self._serve_tunnel(head, record)
                 return False
             return await serve_exchange(self, head, record)
@@ -175,9 +175,7 @@ class Client:
             if self.idle:
                 return None
             reason = "the head of the request was not complete in time"
-            raise FailureError(
-                408, ProxyError.HTTP_REQUEST_ERROR, reason, Verdict.REFUSED
-            ) from expired
+            raise FailureError(408, ProxyError.HTTP_REQUEST_ERROR, reason, REFUSED) from expired
         self.buffer = reader.tail
         return head
 
@@ -192,7 +190,7 @@ class Client:
         decision = await self.shared.uplink.decide(target, record)
         upstream = await self.shared.uplink.connect(target, decision, record)
         try:
-            record.status = 200
+            record.status, record.answered = 200, True
             await self.stream.write(TUNNEL_ESTABLISHED)
         except BaseException:
             upstream.close()
@@ -221,9 +219,8 @@ class Client:
         self, record: Record, failure: FailureError, head: RequestHead | None
     ) -> bool:
         """Answers a request that comes to nothing; whether another one may follow."""
-        begun = record.status is not None
         record.note_failure(failure)
-        if begun:
+        if record.answered:
             self.stream.close(reset=True)
             return False
         self.stream.recover()
@@ -278,7 +275,7 @@ class Client:
             self.leave()
 
     def _expire(self, phase: Phase) -> None:
-        error = ExpiredError(f"timed out waiting for {phase.value}")
+        error = ExpiredError(f"timed out, {phase.name.lower()}")
         if phase is Phase.CONNECT:
             self.cut()
             return

@@ -25,7 +25,7 @@ from egress_router.modes.http.failure import (
     failure_of_refusal,
     upstream_failure,
 )
-from egress_router.modes.http.ledger import Kind, Verdict
+from egress_router.modes.http.ledger import REFUSED, TUNNEL
 from egress_router.modes.http.upload import Upload
 from egress_router.modes.http.watchdog import Phase
 from egress_router.net.http1.answers import ProxyError
@@ -119,7 +119,7 @@ async def serve_exchange(client: Client, head: RequestHead, record: Record) -> b
     if not check_host_fields(target, head.values("host"), required=required):
         record.note = "the Host field names another host; the target was sent instead"
     if head.method == "OPTIONS" and not may_go_further(head):
-        record.reason, record.status = "Max-Forwards is 0", 200
+        record.reason, record.status, record.answered = "Max-Forwards is 0", 200, True
         await client.stream.write(render_options(close=True))
         return False
     path = "*" if uri.bare and head.method == "OPTIONS" else uri.path
@@ -277,10 +277,10 @@ class _Exchange:
         if not asks_websocket(self._head):
             raise UpstreamProtocolError("status 101 where nobody asked to switch")
         out = forward_switch(answer, via=PSEUDONYM)
-        self._record.status = SWITCHING
+        self._record.status, self._record.answered = SWITCHING, True
         await self._client.stream.write(out)
         self._client.upstream = None
-        self._client.shared.ledger.become(self._record, Kind.TUNNEL)
+        self._client.shared.ledger.become(self._record, TUNNEL)
         self._client.hand_over(upstream.stream.detach(), self._record, early_down=tail)
 
     async def _run_upload(self, sink: Stream) -> None:
@@ -294,7 +294,7 @@ class _Exchange:
         except OSError:
             client.leave()
             return
-        if client.watchdog.phase is Phase.BODY and self._record.status is None:
+        if client.watchdog.phase is Phase.BODY and not self._record.answered:
             client.watchdog.enter(Phase.ANSWER)
 
     async def _end_upload(self, task: asyncio.Task[None]) -> None:
@@ -305,8 +305,8 @@ class _Exchange:
     def _too_late(self) -> FailureError:
         if not self._upload.done and self._upload.starved:
             reason = "the request's body did not go on in time"
-            return FailureError(408, ProxyError.HTTP_REQUEST_ERROR, reason, Verdict.REFUSED)
+            return FailureError(408, ProxyError.HTTP_REQUEST_ERROR, reason, REFUSED)
         reason = "the server did not answer in time"
-        if self._record.status is not None:
+        if self._record.answered:
             reason = "the body of the answer did not go on in time"
         return upstream_failure(504, ProxyError.HTTP_RESPONSE_TIMEOUT, reason)

@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from egress_router.errors import EgressRouterError, RefusalError
-from egress_router.modes.http.ledger import Verdict
+from egress_router.modes.http.ledger import FAILED, REFUSED
 from egress_router.net.dial import DialCause, DialError
 from egress_router.net.http1.answers import ProxyError
 from egress_router.net.resolution import ResolutionCause, ResolutionError
 
 if TYPE_CHECKING:
+    from egress_router.modes.http.ledger import Verdict
     from egress_router.policy.rules import Decision
 
 _RESOLUTION: dict[ResolutionCause, tuple[int, ProxyError]] = {
@@ -55,7 +56,7 @@ class FailureError(EgressRouterError):
 def failure_of_refusal(error: RefusalError) -> FailureError:
     """A request that is no proper one, or that we will not serve."""
     cause = _REFUSAL.get(error.status, ProxyError.HTTP_REQUEST_ERROR)
-    return FailureError(error.status, cause, error.reason, Verdict.REFUSED)
+    return FailureError(error.status, cause, error.reason, REFUSED)
 
 
 def failure_of_decision(decision: Decision) -> FailureError:
@@ -63,29 +64,29 @@ def failure_of_decision(decision: Decision) -> FailureError:
     if decision.status == 403:
         guarded = decision.rule is None and "no line matches" not in decision.reason
         cause = ProxyError.DESTINATION_IP_PROHIBITED if guarded else ProxyError.HTTP_REQUEST_DENIED
-        return FailureError(403, cause, decision.reason, Verdict.REFUSED)
-    return FailureError(decision.status, ProxyError.DNS_ERROR, decision.reason, Verdict.FAILED)
+        return FailureError(403, cause, decision.reason, REFUSED)
+    return FailureError(decision.status, ProxyError.DNS_ERROR, decision.reason, FAILED)
 
 
 def failure_of_resolution(error: ResolutionError) -> FailureError:
     """A name without an address."""
     status, cause = _RESOLUTION[error.cause]
-    return FailureError(status, cause, str(error), Verdict.FAILED)
+    return FailureError(status, cause, str(error), FAILED)
 
 
 def failure_of_dial(error: DialError) -> FailureError:
     """No address could be connected to."""
     status, cause = _DIAL[error.cause]
-    return FailureError(status, cause, str(error), Verdict.FAILED)
+    return FailureError(status, cause, str(error), FAILED)
 
 
 def link_down(trouble: str) -> FailureError:
     """The egress link cannot carry anything; nothing was sent."""
     return FailureError(
-        502, ProxyError.DESTINATION_UNAVAILABLE, f"egress link down: {trouble}", Verdict.FAILED
+        502, ProxyError.DESTINATION_UNAVAILABLE, f"egress link down: {trouble}", FAILED
     )
 
 
 def upstream_failure(status: int, cause: ProxyError, reason: str) -> FailureError:
     """The server broke the protocol, the connection, or its promise of bytes."""
-    return FailureError(status, cause, reason, Verdict.FAILED)
+    return FailureError(status, cause, reason, FAILED)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from enum import StrEnum
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from egress_router.service import events
 from egress_router.service.logs import log_event
@@ -21,25 +21,22 @@ if TYPE_CHECKING:
     from egress_router.service.events import Event
 
 
-class Kind(StrEnum):
-    """What a client asked for."""
+# Plain text, not enumerations: a member's hash is computed in Python, and each request needs some.
+Kind: TypeAlias = Literal["request", "tunnel"]
+REQUEST: Final = "request"
+TUNNEL: Final = "tunnel"
+KINDS: tuple[Kind, ...] = (REQUEST, TUNNEL)
 
-    REQUEST = "request"
-    TUNNEL = "tunnel"
-
-
-class Verdict(StrEnum):
-    """How it ended: as a rule allowed, refused by rule or as improper, or allowed and failed."""
-
-    ALLOWED = "allowed"
-    REFUSED = "refused"
-    FAILED = "failed"
-
+Verdict: TypeAlias = Literal["allowed", "refused", "failed"]
+ALLOWED: Final = "allowed"  # by a rule, and it went its way
+REFUSED: Final = "refused"  # by a rule or the guard, or because it is no proper request
+FAILED: Final = "failed"  # allowed, and the other side let us down
+VERDICTS: tuple[Verdict, ...] = (ALLOWED, REFUSED, FAILED)
 
 _EVENTS: dict[Verdict, Event] = {
-    Verdict.ALLOWED: events.HTTP_ALLOWED,
-    Verdict.REFUSED: events.HTTP_REFUSED,
-    Verdict.FAILED: events.HTTP_FAILED,
+    ALLOWED: events.HTTP_ALLOWED,
+    REFUSED: events.HTTP_REFUSED,
+    FAILED: events.HTTP_FAILED,
 }
 _numbers = itertools.count(1)
 
@@ -49,6 +46,7 @@ class Record:
 
     __slots__ = (
         "address",
+        "answered",
         "bytes_down",
         "bytes_up",
         "cause",
@@ -69,14 +67,15 @@ class Record:
         self.number = 0
         self.client = client
         self.started = time.monotonic()
-        self.kind = Kind.REQUEST
+        self.kind: Kind = REQUEST
         self.method: str | None = None
         self.target: Target | None = None
         self.address: IPAddress | None = None
-        self.verdict = Verdict.ALLOWED
+        self.verdict: Verdict = ALLOWED
         self.reason = ""
         self.rule: HttpRule | None = None
         self.status: int | None = None
+        self.answered = False  # the client has got part of a final answer
         self.bytes_up = 0
         self.bytes_down = 0
         self.cause: str | None = None
@@ -85,7 +84,7 @@ class Record:
     def note_failure(self, failure: FailureError) -> None:
         """Why it came to nothing; a status that the client has seen already stays."""
         self.verdict, self.reason, self.cause = failure.verdict, failure.reason, failure.cause
-        if self.status is None:
+        if not self.answered:
             self.status = failure.status
 
     def restart(self) -> None:
@@ -98,12 +97,12 @@ class Ledger:
 
     def __init__(self) -> None:
         self.ended: dict[tuple[str, ...], int] = {
-            (kind, verdict): 0 for kind in Kind for verdict in Verdict
+            (kind, verdict): 0 for kind in KINDS for verdict in VERDICTS
         }
         self.causes: dict[tuple[str, ...], int] = {}
         self.bytes_up = 0
         self.bytes_down = 0
-        self.open = dict.fromkeys(Kind, 0)
+        self.open: dict[Kind, int] = dict.fromkeys(KINDS, 0)
 
     def begin(self, record: Record) -> None:
         """A request's head is there, or is known not to be one."""
@@ -129,11 +128,11 @@ class Ledger:
             _EVENTS[record.verdict],
             id=f"{record.number:x}",
             client=record.client,
-            kind=record.kind.value,
+            kind=record.kind,
             method=record.method,
             target=record.target.authority if record.target else None,
-            address=record.address,
-            verdict=record.verdict.value,
+            address=None if record.address is None else text_of(record.address),
+            verdict=record.verdict,
             reason=record.reason,
             rule=rule.line if rule else None,
             status=record.status,
@@ -142,3 +141,9 @@ class Ledger:
             seconds=round(time.monotonic() - record.started, 4),
             **({"note": record.note} if record.note else {}),
         )
+
+
+@lru_cache(maxsize=4096)
+def text_of(address: IPAddress) -> str:
+    """An address in words; remembered, for writing one out costs as much as the rest of a line."""
+    return str(address)

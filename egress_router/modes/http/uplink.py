@@ -117,6 +117,7 @@ class Uplink:
     async def _decide(self, target: Target) -> Decision:
         settled = self.policy.decide_name(target)
         if not isinstance(settled, NeedsAddresses):
+            self._remember(target, settled, float("inf"))
             return settled
         policy = self.policy
         try:

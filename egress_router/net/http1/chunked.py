@@ -2,7 +2,9 @@
 
 1. A chunk is SIZE [EXTENSIONS] CRLF DATA CRLF; SIZE is 1 to 16 hexadecimal digits and nothing else:
    no sign, prefix, blank or underscore. Every line ends in CRLF; a bare LF or CR is refused.
-2. Extensions are parsed, so that they cannot hide a line end, and dropped (RFC 9112 §7.1.1).
+2. Extensions are parsed, so that they cannot hide a line end, and dropped (RFC 9112 §7.1.1). The
+   blanks that the grammar calls bad are refused: no known sender writes them, and other parsers
+   refuse them too.
 3. Trailers are field lines, judged like those of a head and held to limits of their own. Fields
    that frame, route, authenticate or tell how to read the content are dropped (RFC 9110 §6.5.1).
 4. The payload comes out as slices of what was fed, never copied. Bytes behind the end are left.
@@ -60,13 +62,12 @@ FORBIDDEN_TRAILERS: Final = frozenset(
 FORBIDDEN_TRAILER_PREFIX: Final = "x-forwarded-"  # routing by custom
 
 # No two neighbours in this can match the same bytes, so a mismatch costs no more than a match.
-_BWS = r"[ \t]*"
 _QUOTED = r'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'  # RFC 9110 §5.6.4
-_EXTENSIONS = rf"(?:{_BWS};{_BWS}{TCHAR}+(?:{_BWS}={_BWS}(?:{TCHAR}+|{_QUOTED}))?)*"
+_EXTENSIONS = rf"(?:;{TCHAR}+(?:=(?:{TCHAR}+|{_QUOTED}))?)*"
 _SIZE = rf"[0-9A-Fa-f]{{1,{SIZE_MAX_DIGITS}}}"
 _SIZE_LINE = re.compile(rf"({_SIZE})({_EXTENSIONS})\r\n".encode())
 _PLAIN_SIZE_LINE = re.compile(rf"({_SIZE})\r\n".encode())
-_SIZE_BEGIN = re.compile(rf"{_SIZE}(?:[ \t;\r]|\Z)".encode())
+_SIZE_BEGIN = re.compile(rf"{_SIZE}(?:[;\r]|\Z)".encode())
 _SIZE_LINE_MAX_BYTES = SIZE_MAX_DIGITS + EXTENSION_MAX_BYTES + 2
 _FOREIGN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)")
 _CRLF = b"\r\n"

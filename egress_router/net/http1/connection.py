@@ -39,8 +39,13 @@ _END_TO_END: Final = frozenset(
 )
 _REQUEST_END_TO_END: Final = _END_TO_END | {"transfer-encoding"}
 
-_OPTIONS = re.compile(rf"(?:{TCHAR}+)?(?:[ \t]*,[ \t]*(?:{TCHAR}+)?)*")
+_OPTION = re.compile(f"{TCHAR}+")
 _NONE: Final[frozenset[str]] = frozenset()
+_USUAL: Final = {  # nearly every Connection field there is, and nothing in it to judge
+    "keep-alive": frozenset({"keep-alive"}),
+    "Keep-Alive": frozenset({"keep-alive"}),
+    "close": frozenset({"close"}),
+}
 
 
 def connection_options(head: RequestHead | ResponseHead) -> frozenset[str]:
@@ -51,12 +56,15 @@ def connection_options(head: RequestHead | ResponseHead) -> frozenset[str]:
     """
     if "connection" not in head:
         return _NONE
+    values = head.values("connection")
+    if len(values) == 1 and (usual := _USUAL.get(values[0])):
+        return usual
     options = set()
-    for value in head.values("connection"):
-        if not _OPTIONS.fullmatch(value):
-            raise head.fault(400, f"Connection {quote(value)} is no list of tokens")
-        options.update([option.strip(" \t") for option in value.lower().split(",")])
-    options.discard("")
+    for value in values:
+        listed = [option.strip(" \t") for option in value.lower().split(",")]
+        options.update([option for option in listed if option])  # empty ones: RFC 9110 §5.6.1.2
+    if not all(map(_OPTION.fullmatch, options)):
+        raise head.fault(400, f"Connection {quote(', '.join(values))} is no list of tokens")
     kept = _REQUEST_END_TO_END if isinstance(head, RequestHead) else _END_TO_END
     if not kept.isdisjoint(options):
         named = ", ".join(sorted(kept & options))

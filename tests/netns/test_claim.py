@@ -1,0 +1,198 @@
+"""Whose the source address is: asked before it is taken, told when it is, defended afterwards."""
+
+import re
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from egress_router.lab.addresses import ADDRESSES
+from egress_router.lab.environment import router_environment
+from egress_router.lab.runner import wait_until_ready
+from egress_router.lab.spec import Egress, Family, LabSpec
+from egress_router.lab.state import observe_state
+from egress_router.lab.world import Lab
+
+MakeLab = Callable[..., Lab]
+
+pytestmark = pytest.mark.netns
+
+CONFLICT = 3  # the exit code of the contract
+CONFLICT_S = 10.0  # from a late holder's first word to the alarm
+RFC_5227_PROBE = "arp and arp[14:4] = 0"  # a request without a sender
+DAD_PROBE = "icmp6 and ip6[40] == 135 and src host ::"
+
+
+def take(world: Lab, version: int) -> None:
+    """The outsider takes the source address."""
+    address, length = ADDRESSES.source.of(version), ADDRESSES.lan_network.of(version).prefixlen
+    trust = ("nodad",) if version == 6 else ()
+    world.run("outsider", ("ip", "addr", "add", f"{address}/{length}", "dev", "eth0", *trust))
+
+
+def release(world: Lab, version: int) -> None:
+    """The outsider lets go of it."""
+    address, length = ADDRESSES.source.of(version), ADDRESSES.lan_network.of(version).prefixlen
+    world.run("outsider", ("ip", "addr", "del", f"{address}/{length}", "dev", "eth0"))
+
+
+def mac(world: Lab, host: str, link: str) -> str:
+    """A link's MAC address."""
+    return world.run(host, ("cat", f"/sys/class/net/{link}/address")).stdout.strip()
+
+
+def parents(world: Lab) -> dict[str, str]:
+    """What lets init make the link, in worlds where it has to."""
+    if world.spec.egress is Egress.PARENT:
+        return {"EGRESS_PARENT_NETNS": f"/run/netns/{world.namespace('node')}"}
+    return {}
+
+
+@pytest.mark.parametrize("egress", [Egress.HANDED, Egress.PARENT])
+@pytest.mark.parametrize("version", [4, 6])
+def test_held_address(lab: MakeLab, version: int, egress: Egress) -> None:
+    """An address in use is exit code 3 with the holder's MAC, and the pod is as it was."""
+    world = lab(egress=egress)
+    take(world, version)
+    before = observe_state(world)
+    environment = router_environment(
+        world.spec,
+        EGRESS_CONFLICT_TIMEOUT="0",
+        EGRESS_PROBE_SECONDS="0.3",
+        **parents(world),
+    )
+    done = world.router(("init",), environment, check=False)
+    assert done.returncode == CONFLICT
+    assert f"address {ADDRESSES.source.of(version)} is in use" in done.stderr
+    assert mac(world, "outsider", "eth0") in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert observe_state(world) == before
+
+
+def test_holder_goes_away(lab: MakeLab) -> None:
+    """Init waits for a holder, says who it is, and succeeds as soon as it is gone."""
+    world = lab()
+    for version in (4, 6):
+        take(world, version)
+    environment = router_environment(world.spec, EGRESS_CONFLICT_TIMEOUT="30")
+    init = world.start_router(("init",), environment)
+    line = init.wait_for_line("address_held")
+    assert mac(world, "outsider", "eth0") in line
+    for version in (4, 6):
+        release(world, version)
+    assert init.wait(10) == 0
+    assert "init_done" in init.errors() + init.output()
+
+
+def test_signal_while_waiting(lab: MakeLab) -> None:
+    """SIGTERM ends the wait for a holder soon, and the pod is as it was."""
+    world = lab()
+    take(world, 4)
+    before = observe_state(world)
+    environment = router_environment(world.spec, EGRESS_CONFLICT_TIMEOUT="30")
+    init = world.start_router(("init",), environment)
+    init.wait_for_line("address_held")
+    init.signal(signal.SIGTERM)
+    assert init.wait(5) == 128 + signal.SIGTERM
+    assert observe_state(world) == before
+
+
+@pytest.mark.parametrize("conflict", ["takeover", "wait"])
+def test_takeover_does_not_probe(lab: MakeLab, conflict: str) -> None:
+    """Told to take over, init sends no probe and claims; told to wait, it probes three times."""
+    world = lab()
+    if conflict == "takeover":
+        take(world, 4)
+        take(world, 6)
+    environment = router_environment(world.spec, EGRESS_CONFLICT=conflict)
+    source = f"{ADDRESSES.source.v6}"
+    with (
+        world.capture("outsider", "eth0", RFC_5227_PROBE) as arp,
+        world.capture("outsider", "eth0", DAD_PROBE) as discovery,
+    ):
+        world.router(("init",), environment)
+        wanted = 0 if conflict == "takeover" else 3
+        assert len(arp.packets()) == wanted
+        assert len([line for line in discovery.packets() if source in line]) == wanted
+
+
+def test_address_is_announced_twice(lab: MakeLab) -> None:
+    """The outside network is told twice, in both families, and no process is left to do it."""
+    world = lab()
+    announced = f"arp[14:4] = arp[24:4] and src host {ADDRESSES.source.v4}"
+    advertised = f"icmp6 and ip6[40] == 136 and src host {ADDRESSES.source.v6} and dst host ff02::1"
+    with (
+        world.capture("outsider", "eth0", f"arp and {announced}") as arp,
+        world.capture("outsider", "eth0", advertised) as discovery,
+    ):
+        world.router(("init",), router_environment(world.spec, EGRESS_CONFLICT="takeover"))
+        left = world.run("pod", ("ip", "netns", "pids", world.namespace("pod"))).stdout.split()
+        assert len(arp.packets()) == 2
+        assert len(discovery.packets()) == 2
+    commands = [world.run("pod", ("ps", "-o", "args=", "-p", pid), check=False) for pid in left]
+    assert not [done.stdout for done in commands if "egress_router" in done.stdout]
+
+
+@pytest.mark.parametrize(
+    ("family", "head_start"),
+    [(Family.DUAL, 0), (Family.DUAL, 1), (Family.DUAL, 3), (Family.V6, 0), (Family.V6, 2)],
+)
+def test_two_routers_at_once(lab: MakeLab, family: Family, head_start: int) -> None:
+    """Two pods that start with one address never both get it, and one of them does."""
+    world = lab(LabSpec(twin=True, family=family))
+    environment = router_environment(
+        world.spec, EGRESS_PROBE_SECONDS="0.6", EGRESS_CONFLICT_TIMEOUT="3"
+    )
+    first = world.start_router(("init",), environment, host="pod")
+    for _ in range(head_start):
+        world.run("client", ("sleep", "0.15"))
+    second = world.start_router(("init",), environment, host="twin")
+    codes = sorted((first.wait(40), second.wait(40)))
+    assert codes == [0, CONFLICT], (first.tail(), second.tail())
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_late_holder_is_an_alarm(lab: MakeLab, version: int) -> None:
+    """A station that takes the address later: log line with its MAC, not ready, metric, defence."""
+    world = lab()
+    environment = router_environment(world.spec, EGRESS_CONFLICT="takeover")
+    world.router(("init",), environment)
+    daemon = world.start_router(("redirect",), {}, wrap=("setpriv", "--bounding-set=-all,+net_raw"))
+    wait_until_ready(world, daemon)
+    world.run("outsider", ("sysctl", "-q", "-w", "net.ipv6.conf.eth0.ndisc_notify=1"))
+    pod_mac, holder = mac(world, "pod", "macvlan0"), mac(world, "outsider", "eth0")
+    with world.capture("outsider", "eth0", f"ether src {pod_mac} and (arp or icmp6)") as capture:
+        take(world, version)
+        source = str(ADDRESSES.source.of(version))
+        if version == 4:
+            world.run("outsider", ("arping", "-q", "-c", "1", "-A", "-I", "eth0", source))
+        else:
+            # Setting the MAC, even to what it is, has the kernel advertise (ndisc_notify).
+            world.run("outsider", ("ip", "link", "set", "eth0", "address", holder))
+        line = daemon.wait_for_line("address_conflict", CONFLICT_S)
+        assert holder in line
+        assert source in line
+        health = world.router(("health",), {}, check=False)
+        assert health.returncode == 1
+        assert f"{source} is also used by {holder}" in health.stderr
+        if version == 4:
+            assert any(source in packet for packet in capture.packets())
+    metrics = scrape(world)
+    assert metrics["egress_router_address_conflicts_total"] == 1
+    assert metrics["egress_router_ready"] == 0
+
+
+SCRAPE = """
+import socket
+with socket.socket(socket.AF_UNIX) as s:
+    s.connect("\\0egress-router/redirect")
+    s.sendall(b"GET /metrics HTTP/1.0\\r\\n\\r\\n")
+    print(b"".join(iter(lambda: s.recv(65536), b"")).decode())
+"""
+
+
+def scrape(world: Lab) -> dict[str, float]:
+    """The daemon's metrics that have no labels."""
+    text = world.run("pod", ("python3", "-c", SCRAPE)).stdout
+    found = re.findall(r"^([a-z_]+) ([0-9.e+]+)$", text, re.MULTILINE)
+    return {name: float(value) for name, value in found}

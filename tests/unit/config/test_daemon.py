@@ -1,0 +1,50 @@
+import pytest
+
+from egress_router.config.daemon import DaemonConfig, LogConfig, parse_daemon, parse_log
+from egress_router.config.settings import Environment
+from egress_router.errors import ConfigurationError
+
+
+def test_defaults() -> None:
+    """Without any variable a daemon logs at info, and has no port of its own."""
+    assert parse_daemon(Environment(variables={})) == DaemonConfig(
+        log=LogConfig(format=None, level="info"), admin_port=None, watch_s=2.0, interface=None
+    )
+
+
+def test_everything_set() -> None:
+    """Each setting reaches its field."""
+    variables = {
+        "EGRESS_LOG_FORMAT": "json",
+        "EGRESS_LOG_LEVEL": "warning",
+        "EGRESS_ADMIN_PORT": "9099",
+        "EGRESS_WATCH_SECONDS": "0.5",
+        "EGRESS_INTERFACE": "net1",
+    }
+    assert parse_daemon(Environment(variables=variables)) == DaemonConfig(
+        log=LogConfig(format="json", level="warning"),
+        admin_port=9099,
+        watch_s=0.5,
+        interface="net1",
+    )
+
+
+def test_all_problems_at_once() -> None:
+    """Every wrong setting is reported in one run."""
+    names = (
+        "EGRESS_LOG_FORMAT",
+        "EGRESS_LOG_LEVEL",
+        "EGRESS_ADMIN_PORT",
+        "EGRESS_WATCH_SECONDS",
+        "EGRESS_INTERFACE",
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        parse_daemon(Environment(variables=dict.fromkeys(names, "a/b")))
+    assert sorted(problem.variable for problem in caught.value.problems) == sorted(names)
+
+
+@pytest.mark.parametrize("text", ["1", "0", "no", "anything"])
+def test_debug_is_any_text(text: str) -> None:
+    """EGRESS_ROUTER_DEBUG is on with any text, as it was, whatever the level says."""
+    variables = {"EGRESS_ROUTER_DEBUG": text, "EGRESS_LOG_LEVEL": "error"}
+    assert parse_log(Environment(variables=variables), []).level == "debug"
