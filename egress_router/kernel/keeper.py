@@ -26,7 +26,7 @@ from egress_router.kernel.signs import canary_sings
 from egress_router.plan.desired import desired_state
 from egress_router.plan.drift import Finding, find_drift
 from egress_router.plan.snapshot import Router, find_router, snapshot_state
-from egress_router.plan.state import Desired, Observed, Table
+from egress_router.plan.state import CLUSTER_TABLE, Desired, Observed, Route, Table
 
 if TYPE_CHECKING:
     from egress_router.config.addresses import Address
@@ -76,6 +76,7 @@ class Keeper:
         self._netlink = Netlink()
         self._nft: Nft | None = None
         self._kept: Desired | None = None
+        self._cluster_defaults: tuple[Route, ...] = ()
         self._router: Router | None = None
 
     def close(self) -> None:
@@ -151,7 +152,8 @@ class Keeper:
 
     def _desire(self, observed: Observed) -> Desired | str:
         if self._config is not None and self.may_repair:
-            return desired_state(self._config, observed, self._observe_parents(observed))
+            complete = self._with_known_defaults(observed)
+            return desired_state(self._config, complete, self._observe_parents(observed))
         if self._kept is None:
             if self._router is None:
                 return "no router was found yet"
@@ -171,6 +173,19 @@ class Keeper:
             if setting.name == "forwarding":
                 self._netlink.set_setting(setting)
         return dataclasses.replace(snapshot, settings=settings)
+
+    def _with_known_defaults(self, observed: Observed) -> Observed:
+        """The cluster link's default routes of the last look stand in for those that are gone.
+
+        Init moves them out of the main table, so nothing but our own table remembers them.
+        """
+        seen = [r for r in observed.routes if r.table == CLUSTER_TABLE and r.is_default]
+        versions = {route.version for route in seen}
+        lost = [route for route in self._cluster_defaults if route.version not in versions]
+        self._cluster_defaults = (*seen, *lost)
+        up = {link.name for link in observed.links if link.up}
+        missing = tuple(route for route in lost if route.link in up)
+        return dataclasses.replace(observed, routes=(*observed.routes, *missing))
 
     def _observe_parents(self, observed: Observed) -> Observed | None:
         """The parent's namespace, looked into only when a link has to be made on it again."""

@@ -152,7 +152,7 @@ def test_legacy_goes_on_as_the_daemon(run: Run, monkeypatch: pytest.MonkeyPatch)
     """`legacy` replaces init by the redirect daemon once the set-up is done; `init` ends."""
     started: list[list[str]] = []
     monkeypatch.setattr("os.execv", lambda _, words: started.append(words[1:]))
-    monkeypatch.setattr("egress_router.programs.init.run_init", lambda e, _: e.variables["MODE"])
+    monkeypatch.setattr("egress_router.programs.init.run_init", lambda e: e.variables["MODE"])
     assert run("init", MODE="init")[0] == 0
     assert started == []
     assert run("init", MODE="legacy")[0] == 0
@@ -214,15 +214,3 @@ def test_environment_that_is_no_utf_8(run: Run) -> None:
     assert code == 2
     assert "EGRESS_DESTINATION value '80 tcp ?' is invalid" in err
     err.encode("utf-8")
-
-
-def test_nameservers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nameservers are read as resolv.conf(5) has them; what is no address is none."""
-    path = tmp_path / "resolv.conf"
-    monkeypatch.setattr(program, "_RESOLV_CONF", path)
-    assert program._nameservers() == ()
-    path.write_bytes(
-        b"search example.test\nnameserver 172.30.0.10\n#nameserver 192.0.2.1\nnameserver\n"
-        b"nameserver fe80::1%eth0\nnameserver\t fd00::10 \noptions ndots:5\nnameserver \xff\n"
-    )
-    assert list(map(str, program._nameservers())) == ["172.30.0.10", "fd00::10"]

@@ -60,7 +60,7 @@ def test_a_state_that_never_comes_about() -> None:
             applied=lambda _: None,
             undo_failed=lambda *_: None,
         )
-    assert any("AddAddress" in left for left in e.value.left)
+    assert any("add address" in left for left in e.value.left)
     assert len(checks) == 1
     assert ROUNDS >= 3
 
@@ -144,17 +144,17 @@ def test_tentative_address(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("step", "text"),
     [
-        (LoadTable(text="x"), "LoadTable replaced"),
-        (LoadTable(text=None), "LoadTable removed"),
+        (LoadTable(text="x"), "load the nftables table"),
+        (LoadTable(text=None), "remove the nftables table"),
         (
             AddRoute(route=route("default", "eth0", "10.128.0.1")),
-            "AddRoute 0.0.0.0/0 via 10.128.0.1 dev eth0 table 254",
+            "add route default via 10.128.0.1 dev eth0 table 254",
         ),
         (
             DeleteRoute(route=route("10.0.0.0/8", "eth0")),
-            "DeleteRoute 10.0.0.0/8 dev eth0 table 254",
+            "remove route 10.0.0.0/8 dev eth0 table 254",
         ),
-        (ChangeLink(name="macvlan0", up=True), "ChangeLink macvlan0 True"),
+        (ChangeLink(name="macvlan0", up=True), "set link macvlan0 up"),
     ],
 )
 def test_step_in_words(step: Step, text: str) -> None:

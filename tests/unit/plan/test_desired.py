@@ -39,7 +39,7 @@ def refusal(world: Observed, parents: Observed | None = None, **changes: str | N
 SOURCE_ON_ETH0 = replace(BRIDGE, addresses=(*BRIDGE.addresses, address("eth0", f"{SOURCE}/32")))
 FOREIGN_TABLE = replace(BRIDGE, table=Table(ours=False))
 SMALL_MTU = replace(DUAL_STACK, links=(LOOPBACK, ETH0, replace(MACVLAN0, mtu=1279)))
-OWN_LINK = replace(MACVLAN0, group=LINK_GROUP, up=True)
+OWN_LINK = replace(MACVLAN0, group=LINK_GROUP, up=True, parent_elsewhere=True)
 
 
 @pytest.mark.parametrize(
