@@ -1,4 +1,4 @@
-"""DNS: ports that lead to names, with a partner stopped, a record changed, the DNS server killed."""
+"""DNS: ports that lead to names, while a partner, a record and the DNS server fail or change."""
 
 from __future__ import annotations
 

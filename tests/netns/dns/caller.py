@@ -44,7 +44,7 @@ async def main() -> None:
         for number in range(calls):
             await asyncio.sleep(max(0.0, started + number / rate - time.monotonic()))
             group.create_task(call(host, port, outcome))
-    print(json.dumps({"calls": calls, **outcome}))
+    sys.stdout.write(json.dumps({"calls": calls, **outcome}))
 
 
 asyncio.run(main())

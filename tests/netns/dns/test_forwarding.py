@@ -28,6 +28,7 @@ FIRST, SECOND, THIRD, FOURTH = (str(pair.v4) for pair in ADDRESSES.partners)
 
 
 def record(address: str, *, ttl: int = 5, name: str = NAME) -> str:
+    """A line of a zone."""
     kind = "AAAA" if ":" in address else "A"
     return f"{name}. {ttl} IN {kind} {address}"
 
@@ -68,7 +69,7 @@ def test_a_low_port_that_is_not_permitted_names_the_sysctl(forwarder: Build) -> 
 def test_every_address_is_used_in_turn_and_a_change_is_in_use_when_its_ttl_ends(
     forwarder: Build, until: Until
 ) -> None:
-    """A set of addresses grows, moves and shrinks with the record, about a second behind its TTL."""
+    """A set of addresses grows, moves and shrinks with the record, in use a second after its TTL."""
     router = forwarder()
     router.serve_names(record(FIRST), record(SECOND))
     router.init()
@@ -131,7 +132,7 @@ def test_connections_go_on_without_any_nameserver(forwarder: Build, until: Until
 
 
 def test_one_of_three_partners_flaps(forwarder: Build) -> None:
-    """Nearly every connection succeeds at once while one address is dark every other half second."""
+    """Nearly every connection succeeds at once while one address is dark half of the time."""
     router = forwarder()
     router.serve_names(*(record(address, ttl=60) for address in (FIRST, SECOND, THIRD)))
     router.init()

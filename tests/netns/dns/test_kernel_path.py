@@ -27,16 +27,19 @@ KERNEL = {"EGRESS_DNS_PROXY_DATAPATH": "kernel"}
 
 
 def record(address: str, *, ttl: int = 5, name: str = NAME) -> str:
+    """A line of a zone."""
     kind = "AAAA" if ":" in address else "A"
     return f"{name}. {ttl} IN {kind} {address}"
 
 
 def start(router: Forwarder, lines: str, **variables: str) -> None:
+    """Starts the daemon with the capability, and returns when its table is loaded."""
     router.start(lines, wrap=INIT_CAPABILITIES, **{**KERNEL, **variables})
     router.daemon.wait_for_line('"dns_table_loaded"')
 
 
 def loaded(router: Forwarder, *addresses: str) -> bool:
+    """Whether the table holds these addresses and no other of the first three."""
     listing = router.lab.run("pod", ("nft", "list", "table", "inet", "egress_router_dns")).stdout
     return all((address in listing) == (address in addresses) for address in (FIRST, SECOND, THIRD))
 
@@ -44,7 +47,7 @@ def loaded(router: Forwarder, *addresses: str) -> bool:
 def test_the_kernel_spreads_new_connections_with_the_source_address(
     forwarder: Build, until: Until
 ) -> None:
-    """Addresses are used in turn, the partner sees the source, and no connection is the daemon's."""
+    """Addresses are used in turn, the partner sees the source; the daemon has no part in it."""
     router = forwarder()
     router.serve_names(record(FIRST), record(SECOND))
     router.init()

@@ -11,6 +11,7 @@ LIST = "EGRESS_DNS_PROXY_DESTINATION"
 
 
 def environment(**variables: str) -> Environment:
+    """A working environment, with some variables on top."""
     return Environment(variables={LIST: "80 example.com", **variables})
 
 
