@@ -31,6 +31,7 @@ set up and serve
   init                    set the pod's network namespace up from the environment, and exit
   redirect                keep the redirect NAT alive and healthy (daemon)
   http                    serve as an HTTP proxy that leaves from the source address (daemon)
+  dns                     forward TCP ports to names, from the source address (daemon)
 
 look
   check [PROGRAM] [--json]

@@ -42,7 +42,7 @@ def parse_log(environment: Environment, found: list[Problem]) -> LogConfig:
     format_problems = Problems(variables.LOG_FORMAT.name, found)
     level_problems = Problems(variables.LOG_LEVEL.name, found)
     level = read_choice(environment, variables.LOG_LEVEL, level_problems, LOG_LEVELS)
-    if environment.is_set(variables.ROUTER_DEBUG):
+    if environment.is_set(variables.ROUTER_DEBUG) or environment.is_set(variables.DNS_DEBUG):
         level = "debug"
     return LogConfig(
         format=read_choice(environment, variables.LOG_FORMAT, format_problems, LOG_FORMATS),

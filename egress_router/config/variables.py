@@ -262,13 +262,73 @@ DRAIN = Variable(
     meaning="after SIGTERM: how long what is open may take to end before it is cut; shorter than "
     "the pod's terminationGracePeriodSeconds (30)",
 )
+DNS_DESTINATION = Variable(
+    name="EGRESS_DNS_PROXY_DESTINATION",
+    programs=("dns",),
+    meaning="forwarded ports, one per line: `PORT HOST [PORT]`, HOST an address or a name with a "
+    "dot in it; `PORT udp HOST [PORT]` with the kernel's data path",
+)
+DNS_DESTINATION_FILE = Variable(
+    name="EGRESS_DNS_PROXY_DESTINATION_FILE",
+    programs=("dns",),
+    meaning="path of a file that holds the text of `EGRESS_DNS_PROXY_DESTINATION`",
+    unit="path",
+)
+DNS_MODE = Variable(
+    name="EGRESS_DNS_PROXY_MODE",
+    programs=("dns",),
+    meaning="`unit-test`: as `check dns`",
+)
+DNS_DEBUG = Variable(
+    name="EGRESS_DNS_PROXY_DEBUG",
+    programs=("dns",),
+    meaning="non-empty: log at debug level, with a line also when a connection begins",
+)
+DNS_DATAPATH = Variable(
+    name="EGRESS_DNS_PROXY_DATAPATH",
+    programs=("dns",),
+    default="userspace",
+    meaning="who carries the bytes: `userspace`; `kernel`, which needs NET_ADMIN in the daemon; "
+    "`auto`: the kernel if the daemon has that capability",
+)
+DNS_CONNECTION_LIMIT = Variable(
+    name="EGRESS_DNS_PROXY_CONNECTION_LIMIT",
+    programs=("dns",),
+    meaning="connections carried at once, the next one is reset; unset, and at most: half of what "
+    "the limit of descriptors allows",
+)
+DNS_IDLE_SECONDS = Variable(
+    name="EGRESS_DNS_PROXY_IDLE_SECONDS",
+    programs=("dns",),
+    default="3600",
+    unit="s",
+    meaning="a connection in which no byte moves for so long is closed (the originals: 60)",
+)
+DNS_DIAL_SECONDS = Variable(
+    name="EGRESS_DNS_PROXY_DIAL_SECONDS",
+    programs=("dns",),
+    default="10",
+    unit="s",
+    meaning="how long connecting to a partner may take, over at most three of its addresses",
+)
+DNS_CHECK_SECONDS = Variable(
+    name="EGRESS_DNS_PROXY_CHECK_SECONDS",
+    programs=("dns",),
+    unit="s",
+    meaning="how often each partner address is connected to, to see whether it lives; 0: never; "
+    "unset: never in userspace, every 5 s with the kernel's data path",
+)
 
 VARIABLES: tuple[Variable, ...] = tuple(
     value for value in list(globals().values()) if isinstance(value, Variable)
 )
 # The originals' tests: with this value a program checks its environment and ends.
 UNIT_TEST = "unit-test"
-UNIT_TEST_SWITCHES: dict[str, Variable] = {"init": ROUTER_MODE, "http": HTTP_MODE}
+UNIT_TEST_SWITCHES: dict[str, Variable] = {
+    "init": ROUTER_MODE,
+    "http": HTTP_MODE,
+    "dns": DNS_MODE,
+}
 
 
 def unknown_variables(names: Iterable[str]) -> tuple[str, ...]:

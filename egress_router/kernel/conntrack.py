@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from typing import TYPE_CHECKING, Any
+from typing import Protocol as Interface
 
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple, NFCTSocket
@@ -15,8 +16,6 @@ from egress_router.plan.flows import Flow
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from egress_router.plan.flows import FlowJudge
-
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _PROTOCOLS = {
     socket.IPPROTO_TCP: Protocol.TCP,
@@ -26,7 +25,14 @@ _PROTOCOLS = {
 _NUMBERS = {protocol: number for number, protocol in _PROTOCOLS.items()}
 
 
-def forget_flows(judge: FlowJudge) -> int:
+class Judge(Interface):
+    """Says which flows are to be forgotten: `FlowJudge`, `ForwardJudge`."""
+
+    def contradicts(self, flow: Flow, /) -> bool:
+        """Whether the flow leads to where the ruleset would not let it go now."""
+
+
+def forget_flows(judge: Judge) -> int:
     """Deletes every tracked connection that contradicts the ruleset; how many there were."""
     forgotten = 0
     for family in _FAMILIES:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from egress_router.config.addresses import Address
 
 _FLOW_COUNT = Path("/proc/sys/net/netfilter/nf_conntrack_count")
+_FORWARDING6 = Path("/proc/sys/net/ipv6/conf/all/forwarding")
 _RESOLV_CONF = Path("/etc/resolv.conf")
 
 
@@ -23,6 +24,14 @@ def observe_nameservers(path: Path = _RESOLV_CONF) -> tuple[Address, ...]:
     fields = (line.split() for line in text.splitlines())
     found = (parse_address(f[1]) for f in fields if len(f) > 1 and f[0] == "nameserver")
     return tuple(address for address in found if not isinstance(address, str))
+
+
+def observe_forwarding6() -> bool:
+    """Whether this namespace forwards IPv6, which only a writable /proc/sys can turn on."""
+    try:
+        return _FORWARDING6.read_text(encoding="ascii").strip() == "1"
+    except OSError:
+        return False
 
 
 def observe_flow_count() -> int | None:

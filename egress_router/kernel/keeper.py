@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 from egress_router.errors import EgressRouterError, KernelError
 from egress_router.kernel.capability import observe_capabilities
 from egress_router.kernel.converge import converge
+from egress_router.kernel.forwards import ForwardTable
+from egress_router.kernel.host import observe_flow_count
 from egress_router.kernel.namespace import Namespace
 from egress_router.kernel.netlink import Netlink
 from egress_router.kernel.nft import Nft
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from egress_router.config.addresses import Address
     from egress_router.config.init import ClaimConfig, InitConfig
     from egress_router.kernel.packets import Sighting
+    from egress_router.plan.forwards import ForwardJudge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,7 @@ class Keeper:
         interface: str | None,
         nameservers: tuple[Address, ...],
         claim: ClaimConfig,
+        forwards: bool = False,
     ) -> None:
         capabilities = observe_capabilities()
         self.may_repair = "CAP_NET_ADMIN" in capabilities
@@ -67,6 +71,8 @@ class Keeper:
         self._interface = interface
         self._nameservers = nameservers
         self._claim = claim
+        self._forwards = forwards
+        self._forward_table = ForwardTable()
         self._netlink = Netlink()
         self._nft: Nft | None = None
         self._kept: Desired | None = None
@@ -108,6 +114,23 @@ class Keeper:
             mac=link.mac if link else None,
         )
 
+    def put_forwards(self, text: str, judge: ForwardJudge) -> None:
+        """Puts DNS mode's table in force, and forgets flows that contradict it."""
+        # Imported here: the other modes never come by.
+        from egress_router.kernel.conntrack import forget_flows  # noqa: PLC0415
+
+        self._forward_table.put(self._session(), text)
+        if judge.concerned and observe_flow_count() != 0:
+            forget_flows(judge)
+
+    def keep_forwards(self) -> bool:
+        """Loads DNS mode's table again if it has gone; whether that was so."""
+        return self._forward_table.keep(self._session())
+
+    def remove_forwards(self) -> None:
+        """Takes DNS mode's table away."""
+        self._forward_table.remove(self._session())
+
     def _observe(self) -> Observed:
         return dataclasses.replace(
             self._netlink.observe(), table=self._observe_table(), nameservers=self._nameservers
@@ -137,8 +160,19 @@ class Keeper:
             snapshot = snapshot_state(observed, self._router)
             if isinstance(snapshot, str):
                 return snapshot
-            self._kept = snapshot
+            self._kept = self._forwarding(snapshot) if self._forwards else snapshot
         return self._kept
+
+    def _forwarding(self, snapshot: Desired) -> Desired:
+        """The same state with IPv4 forwarding on both links, set at once: it is no drift."""
+        settings = tuple(
+            dataclasses.replace(setting, value=1) if setting.name == "forwarding" else setting
+            for setting in snapshot.settings
+        )
+        for setting in settings:
+            if setting.name == "forwarding":
+                self._netlink.set_setting(setting)
+        return dataclasses.replace(snapshot, settings=settings)
 
     def _with_known_defaults(self, observed: Observed) -> Observed:
         """The cluster link's default routes of the last look stand in for those that are gone.

@@ -16,6 +16,7 @@ from egress_router.kernel import decode, devconf, netns
 from egress_router.plan.drift import render_route, render_rule
 from egress_router.plan.state import (
     LINK_GROUP,
+    LOW_PORTS,
     MARK,
     PROTOCOL,
     Link,
@@ -243,8 +244,13 @@ class Netlink:
 
 
 def observe_sysctls(links: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """The values under /proc/sys that the plan may want changed; absent ones are left out."""
+    """The values under /proc/sys that the plan may want changed; absent ones are left out.
+
+    So is the first port that needs no capability where it cannot be set: it is welcome, not needed.
+    """
     paths = ["net/ipv6/conf/all/forwarding", *(f"net/ipv6/conf/{n}/disable_ipv6" for n in links)]
+    if os.access(_PROC_SYS / LOW_PORTS, os.W_OK):
+        paths.append(LOW_PORTS)
     values = []
     for path in paths:
         try:

@@ -125,6 +125,17 @@ class Nft:
         if text is not None and seal:
             self._seal()
 
+    def change(self, text: str, *, step: str) -> None:
+        """Carries out one transaction on a table other than ours; `step` names it in an error."""
+        answer = self._request(text)
+        if answer["code"]:
+            raise _refused(step, answer)
+
+    def listing(self, table: str) -> str:
+        """The listing of a table of the family inet; empty if there is none."""
+        answer = self._request(f"list table inet {table}")
+        return "" if answer["code"] else str(answer["output"])
+
     def _seal(self) -> None:
         generation = ruleset_generation()
         listing, _ = _open_seal(self._require(_LIST))

@@ -18,12 +18,13 @@ import ipaddress
 from typing import TYPE_CHECKING
 
 from egress_router.config import variables
-from egress_router.config.init import MTU_MIN
+from egress_router.config.init import MTU_MIN, RouterMode
 from egress_router.errors import ConfigurationError, KernelError, Problem
 from egress_router.plan import links
 from egress_router.plan.ruleset import RulesetSpec, render_ruleset
 from egress_router.plan.state import (
     CLUSTER_TABLE,
+    LOW_PORTS,
     MAIN_TABLE,
     MARK,
     PROTOCOL,
@@ -71,7 +72,7 @@ def desired_state(config: InitConfig, observed: Observed, parents: Observed | No
         mtu=create.mtu if create else config.link.mtu,
         mac=create.mac if create else _wanted_mac(config, existing),
         settings=_settings(config, egress, cluster.name),
-        sysctls=_sysctls(config, egress),
+        sysctls=(*_sysctls(config, egress), *_welcome_sysctls(config, observed)),
         addresses=_addresses(config, observed, egress),
         routes=routes,
         rules=_rules(config, observed, cluster.name),
@@ -198,6 +199,13 @@ def _settings(config: InitConfig, egress: str, cluster: str) -> tuple[Setting, .
         if config.mode.redirects:
             settings.append(Setting(link=link, name="forwarding", value=1))
     return tuple(settings)
+
+
+def _welcome_sysctls(config: InitConfig, observed: Observed) -> tuple[Sysctl, ...]:
+    """What is of use and not needed: set where it can be, left to the pod's spec elsewhere."""
+    if config.mode is not RouterMode.DNS_PROXY or LOW_PORTS not in dict(observed.sysctls):
+        return ()
+    return (Sysctl(path=LOW_PORTS, value="0", purpose="ports below 1024 without capabilities"),)
 
 
 def _sysctls(config: InitConfig, egress: str) -> tuple[Sysctl, ...]:

@@ -18,6 +18,7 @@ RULE_PRIORITY = 8686  # ours and the two behind it; before `main` (32766), behin
 PROTOCOL = 86  # rtm_protocol, frp_protocol and ifa_proto of all we add: how a rerun knows its own
 MARK = 0x2000_0000  # one high bit; Kubernetes' and the meshes' marks live in the low half
 UNREACHABLE_METRIC = 0xFFFF_FFFF  # the last resort: any other default route comes before it
+LOW_PORTS = "net/ipv4/ip_unprivileged_port_start"  # for both families, below /proc/sys
 LINK_GROUP = 86  # link group of a link that we made, and so may unmake; set as it is made
 
 

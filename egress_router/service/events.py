@@ -194,6 +194,92 @@ LISTENING = Event(
     fields=("address", "port", "link"),
 )
 
+# --- the DNS mode --------------------------------------------------------------------------------
+_FORWARD_FIELDS = (
+    "id",
+    "client",
+    "port",
+    "target",
+    "address",
+    "rule",
+    "reason",
+    "bytes_up",
+    "bytes_down",
+    "seconds",
+)
+DNS_CONNECTED = Event(
+    name="dns_connected",
+    level="debug",
+    meaning="a connection has reached its partner; seconds: since it was accepted",
+    fields=_FORWARD_FIELDS,
+)
+DNS_FORWARDED = Event(
+    name="dns_forwarded",
+    level="info",
+    meaning="a forwarded connection has ended; rule: its line of the list; bytes_up: by the client",
+    fields=_FORWARD_FIELDS,
+)
+DNS_REFUSED = Event(
+    name="dns_refused",
+    level="warning",
+    meaning="a connection was reset because as many as the limit allows are open",
+    fields=_FORWARD_FIELDS,
+)
+DNS_FAILED = Event(
+    name="dns_failed",
+    level="error",
+    meaning="no address of the partner could be connected to; the client was reset",
+    fields=_FORWARD_FIELDS,
+)
+DNS_NAME_CHANGED = Event(
+    name="dns_name_changed",
+    level="info",
+    meaning="the addresses in use for a name are others than before",
+    fields=("name", "addresses", "before"),
+)
+DNS_NAME_STALE = Event(
+    name="dns_name_stale",
+    level="warning",
+    meaning="DNS gives no usable answer for a name; its last good addresses stay in use",
+    fields=("name", "detail"),
+)
+DNS_NAME_UNKNOWN = Event(
+    name="dns_name_unknown",
+    level="warning",
+    meaning="a name has no address that may be used, so its ports refuse",
+    fields=("name", "detail"),
+)
+DNS_NAME_RECOVERED = Event(
+    name="dns_name_recovered",
+    level="info",
+    meaning="DNS answers for a name again",
+    fields=("name",),
+)
+DNS_PORT_OPENED = Event(
+    name="dns_port_opened",
+    level="info",
+    meaning="a port accepts connections",
+    fields=("port", "target"),
+)
+DNS_PORT_CLOSED = Event(
+    name="dns_port_closed",
+    level="warning",
+    meaning="a port refuses connections, because there is nothing behind it",
+    fields=("port", "target", "reason"),
+)
+DNS_TABLE_LOADED = Event(
+    name="dns_table_loaded",
+    level="info",
+    meaning="the kernel forwards new connections by the names' current addresses",
+    fields=("ports",),
+)
+DNS_TABLE_FAILED = Event(
+    name="dns_table_failed",
+    level="error",
+    meaning="the nftables table of forwarded ports could not be loaded; tried again each second",
+    fields=("error",),
+)
+
 # --- the init program ---------------------------------------------------------------------------
 CONFIGURATION_WARNING = Event(
     name="configuration_warning",

@@ -47,6 +47,11 @@ def log_event(event: Event, /, **fields: Any) -> None:
         log.writer.put(log.render(event, fields))
 
 
+def is_logged(event: Event) -> bool:
+    """Whether lines of that event are written at all; for callers whose fields cost something."""
+    return event.rank >= _log.threshold
+
+
 def configure_logs(config: LogConfig, *, daemon: bool) -> None:
     """Puts the configuration in force: daemons write to stdout by a queue, others to stderr."""
     global _log  # noqa: PLW0603 - the one place where lines of a process go

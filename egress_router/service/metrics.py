@@ -118,6 +118,55 @@ DNS_QUERIES = Metric(
     help="what became of the resolver's queries and answers",
     labels=("outcome",),
 )
+DNS_CONNECTIONS = Metric(
+    name="egress_router_dns_connections_total",
+    kind="counter",
+    help="connections by port and verdict: forwarded, failed (no partner), refused (the limit)",
+    labels=("port", "verdict"),
+)
+DNS_ACTIVE = Metric(
+    name="egress_router_dns_active_connections",
+    kind="gauge",
+    help="connections that are open now",
+    labels=("port",),
+)
+DNS_BYTES = Metric(
+    name="egress_router_dns_bytes_total",
+    kind="counter",
+    help="bytes of connections that have ended; up: from clients, down: to them",
+    unit="bytes",
+    labels=("port", "direction"),
+)
+DNS_PORT_OPEN = Metric(
+    name="egress_router_dns_port_open",
+    kind="gauge",
+    help="1 if the port accepts connections, 0 if it refuses",
+    labels=("port",),
+)
+DNS_NAME_STATE = Metric(
+    name="egress_router_dns_name_state",
+    kind="gauge",
+    help="1 for the state a name is in: waiting (never known), fresh, stale or failed",
+    labels=("name", "state"),
+)
+DNS_NAME_AGE = Metric(
+    name="egress_router_dns_name_age_seconds",
+    kind="gauge",
+    help="how long ago a name's addresses were last confirmed",
+    unit="seconds",
+    labels=("name",),
+)
+DNS_NAME_ADDRESSES = Metric(
+    name="egress_router_dns_name_addresses",
+    kind="gauge",
+    help="how many addresses of a name are in use",
+    labels=("name",),
+)
+DNS_CONNECTION_LIMIT = Metric(
+    name="egress_router_dns_connection_limit",
+    kind="gauge",
+    help="connections that are carried at once at most",
+)
 LOOP_LAG = Metric(
     name="egress_router_loop_lag_seconds",
     kind="gauge",

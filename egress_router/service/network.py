@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from egress_router.config.init import ClaimConfig
 from egress_router.errors import KernelError
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from egress_router.plan.snapshot import Router
     from egress_router.service.daemon import Service
 
+T = TypeVar("T")
+
 SETTLE_S = 0.02  # a burst of netlink events, such as a link going down, becomes one look
 SETUP = "setup"
 _COUNTERS = {"received": "rx", "sent": "tx"}
@@ -42,7 +44,7 @@ class NetworkWatch:
 
     `init` is init's configuration where the daemon has it: then that is what is kept, else what the
     first sound look finds. `announce_s` 0: the address is not announced again. `looked` is called
-    after each look.
+    after each look. `forwards`: the kernel is to forward for the mode, and the daemon may say so.
     """
 
     def __init__(
@@ -52,10 +54,12 @@ class NetworkWatch:
         init: InitConfig | None = None,
         announce_s: float = 0.0,
         looked: Callable[[], None] = lambda: None,
+        forwards: bool = False,
     ) -> None:
         self._service = service
         self._init = init
         self._looked = looked
+        self._forwards = forwards
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
         self._keeper: Keeper | None = None
         self._guard = AddressGuard(announce_s, service)
@@ -99,6 +103,15 @@ class NetworkWatch:
             await self._service.open_admin_port(self.router.cluster_addresses)
         self._service.tasks.start_vital("network watch", self._serve(self._keeper))
 
+    async def in_kernel(self, work: Callable[[Keeper], T]) -> T:
+        """Has something done in the kernel's thread; raises what it raises.
+
+        Only once `open` has returned.
+        """
+        assert self._keeper is not None  # noqa: S101 (see above)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, work, self._keeper)
+
     def close(self) -> None:
         """Lets go of the kernel; a call that hangs there does not hold the daemon up."""
         self._guard.close()
@@ -117,6 +130,7 @@ class NetworkWatch:
             interface=self._service.config.interface,
             nameservers=observe_nameservers(),
             claim=self._init.claim if self._init else _CLAIM,
+            forwards=self._forwards,
         )
 
     async def _serve(self, keeper: Keeper) -> None:

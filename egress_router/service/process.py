@@ -7,6 +7,7 @@ import resource
 import time
 from pathlib import Path
 
+DESCRIPTORS_MAX = 1 << 20  # the usual fs.nr_open, and more than any pod carries
 _START_TICKS = 19  # of /proc/self/stat behind the command: field 22, starttime (proc_pid_stat(5))
 
 
@@ -37,3 +38,16 @@ def observe_descriptors() -> float:
 def observe_descriptor_limit() -> float:
     """File descriptors the process may use."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def raise_descriptor_limit() -> int:
+    """Raises the soft limit of descriptors to the hard one, and returns it.
+
+    The soft one is low for programs that use select(2); ours do not.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_MAX)
+    if soft >= wanted:
+        return soft
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted

@@ -1,0 +1,100 @@
+"""What became of each connection: one log line at its end, and the counts for metrics."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from egress_router.service import events
+from egress_router.service.logs import is_logged, log_event
+
+if TYPE_CHECKING:
+    import socket
+
+    from egress_router.config.dns_destination import DnsDestination
+    from egress_router.net.relay import RelayEnd
+    from egress_router.service.events import Event
+
+_numbers = itertools.count(1)
+
+
+@dataclass(slots=True, kw_only=True)
+class PortCounts:
+    """The counts of one port; all but `active` only ever grow."""
+
+    active: int = 0
+    forwarded: int = 0
+    failed: int = 0
+    refused: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+
+class Record:
+    """One connection, from its acceptance to its line."""
+
+    __slots__ = ("_counts", "_destination", "_peer", "_started", "_upstream", "number")
+
+    def __init__(
+        self, destination: DnsDestination, counts: PortCounts, peer: tuple[str, int]
+    ) -> None:
+        self.number = next(_numbers)
+        self._destination = destination
+        self._counts = counts
+        self._peer = peer
+        self._started = time.monotonic()
+        self._upstream: tuple[str, int] | None = None
+        counts.active += 1
+
+    def connected(self, upstream: socket.socket) -> None:
+        """There is a connection to a partner."""
+        self._upstream = upstream.getpeername()[:2]
+        self._counts.forwarded += 1
+        if is_logged(events.DNS_CONNECTED):
+            self._write(events.DNS_CONNECTED)
+
+    def ended(self, end: RelayEnd) -> None:
+        """The connection is over."""
+        counts = self._counts
+        counts.active -= 1
+        counts.bytes_up += end.bytes_up
+        counts.bytes_down += end.bytes_down
+        self._write(
+            events.DNS_FORWARDED,
+            reason=end.reason.value,
+            bytes_up=end.bytes_up,
+            bytes_down=end.bytes_down,
+        )
+
+    def failed(self, reason: str) -> None:
+        """No connection to a partner came about."""
+        self._counts.active -= 1
+        self._counts.failed += 1
+        self._write(events.DNS_FAILED, reason=reason)
+
+    def refused(self, reason: str) -> None:
+        """It was not let in."""
+        self._counts.active -= 1
+        self._counts.refused += 1
+        self._write(events.DNS_REFUSED, reason=reason)
+
+    def _write(self, event: Event, **fields: object) -> None:
+        one = self._destination
+        log_event(
+            event,
+            id=f"{self.number:x}",
+            client=render_endpoint(*self._peer),
+            port=one.port,
+            target=f"{one.host}:{one.target_port}",
+            address=render_endpoint(*self._upstream) if self._upstream else None,
+            rule=one.line,
+            **fields,
+            seconds=round(time.monotonic() - self._started, 4),
+        )
+
+
+def render_endpoint(host: str, port: int) -> str:
+    """`192.0.2.1:80` or `[2001:db8::1]:80`."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

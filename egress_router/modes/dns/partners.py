@@ -1,0 +1,127 @@
+"""The addresses behind one port: which is next, which have failed, which live again.
+
+1. Each connection begins with another address, so that all are used in turn, IPv4 before IPv6. At
+   most three are tried, those that failed lately last (net.health).
+2. When all have failed, one connection a second to each finds out when one lives again, so that no
+   client has to be dropped for that. Where checks are on, the same goes on all the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from egress_router.modes.dns.sockets import reset
+from egress_router.net.dial import DialError, DialLimits, dial
+from egress_router.net.health import Health, rotate
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from egress_router.config.dns import DnsTimes
+    from egress_router.modes.dns.names import Name
+    from egress_router.modes.dns.outside import Outside
+    from egress_router.net.endpoint import IPAddress
+
+TRIES = 3  # the originals' `retries 3`, each on another address
+PROBE_EVERY_S = 1.0
+PROBES_MAX = 16  # at once for one port
+_PROBE_LIMITS = DialLimits(dial_s=2.0, tries=1)  # a partner that takes longer is as good as dead
+
+
+class Partners:
+    """`changed` is called when a probe has found out something."""
+
+    def __init__(
+        self,
+        name: Name,
+        port: int,
+        outside: Outside,
+        times: DnsTimes,
+        *,
+        changed: Callable[[], None],
+    ) -> None:
+        self.name = name
+        self.port = port
+        self._outside = outside
+        self._limits = DialLimits(dial_s=times.dial_s, tries=TRIES)
+        self._check_s = times.check_s or 0.0
+        self._changed = changed
+        self._health = Health()
+        self._turn = 0
+        self._seen: tuple[IPAddress, ...] = ()
+        self._ordered: tuple[tuple[IPAddress, ...], tuple[IPAddress, ...]] = ((), ())
+        self._probing: asyncio.Task[None] | None = None
+
+    def alive(self) -> tuple[IPAddress, ...]:
+        """The addresses that have not failed lately."""
+        failed = {address for address, _ in self._health.avoided()}
+        return tuple(address for address in self.name.addresses if address not in failed)
+
+    @property
+    def all_failed(self) -> bool:
+        """Whether there are addresses, and none of them is alive."""
+        return bool(self.name.addresses) and not self.alive()
+
+    def forget(self) -> None:
+        """What failed did so for a reason of our own: nothing is known of any address."""
+        self._health = Health()
+
+    async def connect(self) -> socket.socket:
+        """A connection to the next partner, or to another one; raises DialError."""
+        return await dial(
+            self._in_turn(),
+            self.port,
+            self._outside.egress,
+            health=self._health,
+            limits=self._limits,
+        )
+
+    def watch(self) -> None:
+        """Probes, if there is a reason to."""
+        if self._probing is None and (self._check_s or self.all_failed):
+            self._probing = asyncio.get_running_loop().create_task(self._probe(), name="dns probe")
+
+    def close(self) -> None:
+        """Probes no more."""
+        if self._probing is not None:
+            self._probing.cancel()
+            self._probing = None
+
+    def _in_turn(self) -> tuple[IPAddress, ...]:
+        if self._seen is not self.name.addresses:
+            self._seen = self.name.addresses
+            four: tuple[IPAddress, ...] = tuple(one for one in self._seen if one.version == 4)
+            self._ordered = (four, self._seen[len(four) :])
+        self._turn += 1
+        four, six = self._ordered
+        return (*rotate(four, self._turn), *rotate(six, self._turn))
+
+    async def _probe(self) -> None:
+        try:
+            while self._check_s or self.all_failed:
+                await asyncio.sleep(PROBE_EVERY_S if self.all_failed else self._check_s)
+                if self._outside.trouble():
+                    continue  # it would say nothing about the partners
+                before = self.alive()
+                atonce = asyncio.Semaphore(PROBES_MAX)
+                await asyncio.gather(*(self._try(one, atonce) for one in self.name.addresses))
+                if self.alive() != before:
+                    self._changed()
+        finally:
+            self._probing = None
+
+    async def _try(self, address: IPAddress, atonce: asyncio.Semaphore) -> None:
+        async with atonce:
+            with contextlib.suppress(DialError):
+                reset(
+                    await dial(
+                        (address,),
+                        self.port,
+                        self._outside.egress,
+                        health=self._health,
+                        limits=_PROBE_LIMITS,
+                    )
+                )

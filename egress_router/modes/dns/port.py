@@ -1,0 +1,225 @@
+"""One forwarded TCP port: its listening sockets and its connections.
+
+It listens while something is behind it: the egress link carries, the name has an address, and not
+every address has failed. Otherwise its sockets are closed, and the kernel refuses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING
+
+from egress_router.errors import KernelError
+from egress_router.modes.dns.ledger import PortCounts, Record
+from egress_router.modes.dns.partners import Partners
+from egress_router.modes.dns.sockets import reset
+from egress_router.net.dial import DialError
+from egress_router.net.listen import Listener, open_listeners
+from egress_router.plan.forwards import Forward
+from egress_router.service import events
+from egress_router.service.logs import log_event
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from egress_router.config.dns import DnsTimes
+    from egress_router.config.dns_destination import DnsDestination
+    from egress_router.modes.dns.names import Name
+    from egress_router.modes.dns.outside import Outside
+    from egress_router.net.listen import Admission
+    from egress_router.net.relay import Carrier, RelayEnd
+    from egress_router.service.tasks import Tasks
+
+LOOPBACK = "lo"
+EVERYWHERE = (IPv4Address(0), IPv6Address(0))  # of one link: each socket is bound to it
+DRAINING = "the daemon drains"
+
+
+@dataclass(slots=True, kw_only=True)
+class Shared:
+    """What all ports of a daemon have in common. `trouble`: why nothing can leave, or empty."""
+
+    outside: Outside
+    carrier: Carrier
+    admission: Admission
+    tasks: Tasks
+    loop: asyncio.AbstractEventLoop
+    cluster: str = ""
+    trouble: str = "the network was not looked at yet"
+    draining: bool = False
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    dialling: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def release(self) -> None:
+        """A connection has ended."""
+        self.admission.release()
+        self.ended.set()
+
+
+class Port:
+    """One line of the configuration."""
+
+    def __init__(
+        self,
+        destination: DnsDestination,
+        name: Name,
+        shared: Shared,
+        times: DnsTimes,
+        *,
+        probed: Callable[[], None],
+    ) -> None:
+        """`probed` is called when partners have been found dead or alive."""
+        self.destination = destination
+        self.name = name
+        self.counts = PortCounts()
+        self.reason = shared.trouble
+        self.fault = ""  # why it could not listen when it was to
+        self.partners = Partners(
+            name,
+            destination.target_port,
+            shared.outside,
+            times,
+            changed=self._probed,
+        )
+        self._shared = shared
+        self._listener: Listener | None = None
+        self._tell = probed
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it accepts connections."""
+        return self._listener is not None
+
+    def settle(self) -> None:
+        """Opens or closes the port, as things are now."""
+        reason = self._nothing_behind()
+        if not reason and self._listener is None:
+            reason = self._open()
+        elif reason and self._listener is not None:
+            self._close(reason)
+        self.reason = reason
+        if not self._shared.draining:
+            self.partners.watch()
+
+    def forward(self) -> Forward | None:
+        """Where the kernel may send connections by itself, if anywhere.
+
+        IPv4 is preferred: while an IPv4 address lives, IPv6 clients go through this daemon.
+        """
+        alive = self.partners.alive()
+        if self._shared.draining or self._shared.trouble or not alive:
+            return None
+        first = alive[0].version
+        return Forward(
+            protocol=self.destination.protocol,
+            port=self.destination.port,
+            addresses=tuple(one for one in alive if one.version == first),
+            target_port=self.destination.target_port,
+        )
+
+    def close(self) -> None:
+        """Accepts no more; connections that are open go on."""
+        self.partners.close()
+        self._stop_listening()
+
+    def _nothing_behind(self) -> str:
+        shared, partners = self._shared, self.partners
+        if shared.draining:
+            return DRAINING
+        if shared.trouble:
+            return shared.trouble
+        if not self.name.addresses:
+            return f"{self.name.text}: {self.name.detail}"
+        if partners.all_failed:
+            listed = ", ".join(map(str, self.name.addresses))
+            return f"no partner answers at {listed} port {partners.port}"
+        return ""
+
+    def _probed(self) -> None:
+        self.settle()
+        self._tell()
+
+    def _open(self) -> str:
+        """Listens; why it cannot, if it cannot."""
+        try:
+            sockets = open_port(self.destination.port, (LOOPBACK, self._shared.cluster))
+        except KernelError as error:
+            self.fault = str(error)
+            return self.fault
+        self.fault = ""
+        self._listener = Listener(
+            sockets,
+            self._shared.admission,
+            on_connection=self._accept,
+            on_excess=self._turn_away,
+            loop=self._shared.loop,
+        )
+        self._listener.start()
+        log_event(events.DNS_PORT_OPENED, port=self.destination.port, target=self._target())
+        return ""
+
+    def _close(self, reason: str) -> None:
+        self._stop_listening()
+        log_event(
+            events.DNS_PORT_CLOSED,
+            port=self.destination.port,
+            target=self._target(),
+            reason=reason,
+        )
+
+    def _stop_listening(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.close()
+
+    def _target(self) -> str:
+        return f"{self.destination.host}:{self.destination.target_port}"
+
+    def _accept(self, sock: socket.socket, peer: tuple[str, int]) -> None:
+        record = Record(self.destination, self.counts, peer)
+        task = self._shared.tasks.start_handler("dns connection", self._serve(sock, record))
+        self._shared.dialling.add(task)
+        task.add_done_callback(self._shared.dialling.discard)
+
+    def _turn_away(self, sock: socket.socket, peer: tuple[str, int]) -> None:
+        reset(sock)
+        limit = self._shared.admission.limit
+        Record(self.destination, self.counts, peer).refused(f"{limit} connections are open")
+
+    async def _serve(self, client: socket.socket, record: Record) -> None:
+        """Connects a client to a partner; from then on the relay has both sockets."""
+        shared = self._shared
+        try:
+            upstream = await self.partners.connect()
+        except BaseException as error:
+            reset(client)
+            cut = isinstance(error, asyncio.CancelledError)
+            record.failed("cut" if cut else shared.outside.trouble() or str(error))
+            shared.release()
+            if not isinstance(error, DialError):
+                raise
+            self.settle()
+            return
+        record.connected(upstream)
+
+        def ended(end: RelayEnd) -> None:
+            record.ended(end)
+            shared.release()
+
+        shared.carrier.carry(client, upstream, ended)
+
+
+def open_port(port: int, links: tuple[str, ...]) -> tuple[socket.socket, ...]:
+    """Listening sockets for what arrives by these links, in both families; raises KernelError."""
+    opened: list[socket.socket] = []
+    try:
+        for link in links:
+            opened += open_listeners(EVERYWHERE, port, link=link)
+    except BaseException:
+        for sock in opened:
+            sock.close()
+        raise
+    return tuple(opened)
