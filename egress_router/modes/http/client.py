@@ -190,7 +190,7 @@ class Client:
         decision = await self.shared.uplink.decide(target, record)
         upstream = await self.shared.uplink.connect(target, decision, record)
         try:
-            record.status = 200
+            record.status, record.answered = 200, True
             await self.stream.write(TUNNEL_ESTABLISHED)
         except BaseException:
             upstream.close()
@@ -219,9 +219,8 @@ class Client:
         self, record: Record, failure: FailureError, head: RequestHead | None
     ) -> bool:
         """Answers a request that comes to nothing; whether another one may follow."""
-        begun = record.status is not None
         record.note_failure(failure)
-        if begun:
+        if record.answered:
             self.stream.close(reset=True)
             return False
         self.stream.recover()

@@ -42,10 +42,12 @@ async def pass_body(  # noqa: PLR0913, PLR0917 - two ends, what came with the he
     left = framing.length if kind is BodyKind.LENGTH else 0
     if kind is not BodyKind.UNTIL_CLOSE:
         piece = early[:left]
+        record.answered = True
         await client.stream.write(head + piece if piece else head)
         record.bytes_down += len(piece)
         await _pass_counted(source, client, left - len(piece), record)
         return len(early) <= left
+    record.answered = True
     await client.stream.write(head + early)
     record.bytes_down += len(early)
     while data := await _read(source, client, len(early)):
@@ -87,6 +89,7 @@ async def _pass_chunks(  # noqa: PLR0913, PLR0917 - see pass_body
         payload, used = chunks.feed(data)
         out += render_chunk(payload) if anew else b"".join(payload)
         record.bytes_down += sum(map(len, payload))
+        record.answered = True
         if chunks.done:
             out += render_last_chunk(chunks.trailers) if anew else b""
             await client.stream.write(out)

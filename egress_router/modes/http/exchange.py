@@ -119,7 +119,7 @@ async def serve_exchange(client: Client, head: RequestHead, record: Record) -> b
     if not check_host_fields(target, head.values("host"), required=required):
         record.note = "the Host field names another host; the target was sent instead"
     if head.method == "OPTIONS" and not may_go_further(head):
-        record.reason, record.status = "Max-Forwards is 0", 200
+        record.reason, record.status, record.answered = "Max-Forwards is 0", 200, True
         await client.stream.write(render_options(close=True))
         return False
     path = "*" if uri.bare and head.method == "OPTIONS" else uri.path
@@ -277,7 +277,7 @@ class _Exchange:
         if not asks_websocket(self._head):
             raise UpstreamProtocolError("status 101 where nobody asked to switch")
         out = forward_switch(answer, via=PSEUDONYM)
-        self._record.status = SWITCHING
+        self._record.status, self._record.answered = SWITCHING, True
         await self._client.stream.write(out)
         self._client.upstream = None
         self._client.shared.ledger.become(self._record, TUNNEL)
@@ -294,7 +294,7 @@ class _Exchange:
         except OSError:
             client.leave()
             return
-        if client.watchdog.phase is Phase.BODY and self._record.status is None:
+        if client.watchdog.phase is Phase.BODY and not self._record.answered:
             client.watchdog.enter(Phase.ANSWER)
 
     async def _end_upload(self, task: asyncio.Task[None]) -> None:
@@ -307,6 +307,6 @@ class _Exchange:
             reason = "the request's body did not go on in time"
             return FailureError(408, ProxyError.HTTP_REQUEST_ERROR, reason, REFUSED)
         reason = "the server did not answer in time"
-        if self._record.status is not None:
+        if self._record.answered:
             reason = "the body of the answer did not go on in time"
         return upstream_failure(504, ProxyError.HTTP_RESPONSE_TIMEOUT, reason)

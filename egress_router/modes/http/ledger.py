@@ -46,6 +46,7 @@ class Record:
 
     __slots__ = (
         "address",
+        "answered",
         "bytes_down",
         "bytes_up",
         "cause",
@@ -74,6 +75,7 @@ class Record:
         self.reason = ""
         self.rule: HttpRule | None = None
         self.status: int | None = None
+        self.answered = False  # the client has got part of a final answer
         self.bytes_up = 0
         self.bytes_down = 0
         self.cause: str | None = None
@@ -82,7 +84,7 @@ class Record:
     def note_failure(self, failure: FailureError) -> None:
         """Why it came to nothing; a status that the client has seen already stays."""
         self.verdict, self.reason, self.cause = failure.verdict, failure.reason, failure.cause
-        if self.status is None:
+        if not self.answered:
             self.status = failure.status
 
     def restart(self) -> None:

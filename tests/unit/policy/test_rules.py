@@ -237,7 +237,7 @@ def test_decisions(
 )
 def test_a_lookup_is_asked_for_only_where_it_can_matter(
     lines: tuple[str, ...],
-    settled: bool,  # noqa: FBT001 -- a column
+    settled: bool,
 ) -> None:
     """B2-30: a denial before every address line needs no lookup, everything else does."""
     decision = policy_of(*lines).decide_name(parse_authority("h:80"))

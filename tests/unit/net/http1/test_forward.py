@@ -388,7 +388,7 @@ OPTIONS = st.lists(st.sampled_from(["close", "X-a", "x-B", "te", "Cookie"]), max
 def test_what_is_sent_reads_as_one_request(
     fields: list,
     options: list,
-    keep_alive: bool,  # noqa: FBT001
+    keep_alive: bool,
 ) -> None:
     """What goes upstream is accepted by our own reader, framed alike, with no field of the hop."""
     fields = [pair for pair in fields if pair[0].lower() not in ("transfer-encoding", "connection")]
@@ -414,7 +414,7 @@ def test_what_is_sent_reads_as_one_request(
 def test_what_is_answered_reads_as_one_response(
     fields: list,
     version: tuple[int, int],
-    keep_alive: bool,  # noqa: FBT001
+    keep_alive: bool,
 ) -> None:
     """What goes to the client is accepted by our own reader and ends where the body ends."""
     fields = [pair for pair in fields if pair[0].lower() not in ("transfer-encoding", "connection")]
