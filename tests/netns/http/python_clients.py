@@ -86,4 +86,4 @@ CLIENTS = {
 }
 
 if __name__ == "__main__":
-    print(CLIENTS[sys.argv[1]](sys.argv[2], sys.argv[3]), end="")
+    sys.stdout.write(CLIENTS[sys.argv[1]](sys.argv[2], sys.argv[3]))

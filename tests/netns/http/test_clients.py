@@ -261,7 +261,7 @@ def test_chunked_upload(town: Town) -> None:
 
 
 def test_what_the_partner_is_told(town: Town) -> None:
-    """Path and query arrive as they were written; of the client itself the partner learns nothing."""
+    """Path and query arrive as written; of the client itself the partner learns nothing."""
     ask = ("-H", "Proxy-Authorization: Basic c2VjcmV0", "-H", "X-Own: 1", "--path-as-is")
     seen = json.loads(town.curl(*ask, f"{APP}/a/../%2e%2E/?q=%20&r=#no"))
     assert seen["target"] == "/a/../%2e%2E/?q=%20&r="
