@@ -80,6 +80,18 @@ def test_failed_run_keeps_a_tampered_table_tampered(name: str, on_real: OpenBenc
     assert LoadTable in [type(step) for step in pod.converge(pod.configure(**SEVERAL))]
 
 
+def test_failed_run_keeps_an_intact_table_intact(on_real: OpenBench) -> None:
+    """A failed run puts the old table back seal and all, also in the session that loaded it."""
+    pod = on_real(SCENARIOS["single-port"])
+    pod.converge(pod.configure())
+    before = pod.fingerprint()
+    changed = pod.configure(**SEVERAL, EGRESS_MTU="1400")
+    with pytest.raises(KilledError):
+        pod.converge(changed, kernel=Failing(pod.kernel, 1))
+    assert pod.fingerprint() == before
+    assert pod.converge(pod.configure()) == []
+
+
 def test_foreign_table_of_our_name(on_real: OpenBench) -> None:
     """A table of our name that we did not make is refused by name, and nothing is touched."""
     pod = on_real(SCENARIOS["single-port"])
