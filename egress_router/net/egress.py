@@ -6,7 +6,7 @@ import errno
 import fcntl
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from egress_router.net.endpoint import socket_address
@@ -14,7 +14,7 @@ from egress_router.net.endpoint import socket_address
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
-    from egress_router.net.endpoint import IPAddress
+    from egress_router.net.endpoint import IPAddress, SocketAddress
 
 _SIOCGIFFLAGS = 0x8913  # linux/sockios.h
 _IFF_UP, _IFF_RUNNING = 0x1, 0x40  # linux/if.h
@@ -32,10 +32,24 @@ class Egress:
     source4: IPv4Address | None = None
     source6: IPv6Address | None = None
     link: str | None = None
+    # As the system calls take them: made once, used for every connection.
+    device: bytes | None = field(init=False, repr=False)
+    _bound: dict[int, SocketAddress] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        device = None if self.link is None else self.link.encode() + b"\0"
+        sources = (self.source4, self.source6)
+        bound = {one.version: socket_address(one, 0) for one in sources if one is not None}
+        object.__setattr__(self, "device", device)
+        object.__setattr__(self, "_bound", bound)
 
     def source_for(self, address: IPAddress) -> IPAddress | None:
         """The source of the address's family."""
         return self.source4 if address.version == 4 else self.source6
+
+    def bound(self, version: int) -> SocketAddress | None:
+        """The family's source as `bind` takes it, the port left open."""
+        return self._bound.get(version)
 
 
 def bind_to(sock: socket.socket, egress: Egress, address: IPAddress) -> None:
@@ -44,17 +58,17 @@ def bind_to(sock: socket.socket, egress: Egress, address: IPAddress) -> None:
     The kernel picks the port at connect, when it knows the whole four-tuple: without that option
     one source address would have 28,000 ports for all destinations together.
     """
-    if egress.link is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, egress.link.encode() + b"\0")
-    source = egress.source_for(address)
+    if egress.device is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, egress.device)
+    source = egress.bound(address.version)
     if source is None:
         return
     sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
     try:
-        sock.bind(socket_address(source, 0))
+        sock.bind(source)
     except OSError as error:
         if error.errno == errno.EADDRNOTAVAIL:
-            raise OSError(errno.ENETDOWN, f"the source address {source} is gone") from error
+            raise OSError(errno.ENETDOWN, f"the source address {source[0]} is gone") from error
         raise
 
 

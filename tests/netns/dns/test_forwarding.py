@@ -69,7 +69,7 @@ def test_a_low_port_that_is_not_permitted_names_the_sysctl(forwarder: Build) -> 
 def test_every_address_is_used_in_turn_and_a_change_is_in_use_when_its_ttl_ends(
     forwarder: Build, until: Until
 ) -> None:
-    """A set of addresses grows, moves and shrinks with the record, in use a second after its TTL."""
+    """A set of addresses grows, moves and shrinks as its record does, within the TTL and a second."""
     router = forwarder()
     router.serve_names(record(FIRST), record(SECOND))
     router.init()

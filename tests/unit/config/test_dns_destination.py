@@ -18,6 +18,7 @@ from egress_router.errors import ConfigurationError
 
 
 def parse(text: str | None, **options: Any) -> list[tuple[object, ...]]:
+    """What a list means, in short."""
     return [
         (one.protocol, one.port, one.host, one.target_port)
         for one in parse_dns_destinations(text, **options)
@@ -25,6 +26,7 @@ def parse(text: str | None, **options: Any) -> list[tuple[object, ...]]:
 
 
 def messages(text: str | None, **options: Any) -> list[str]:
+    """What is said about a list that is refused."""
     with pytest.raises(ConfigurationError) as raised:
         parse_dns_destinations(text, **options)
     return [str(problem) for problem in raised.value.problems]
