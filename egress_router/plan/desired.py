@@ -324,13 +324,14 @@ def _copy(route: Route) -> Route:
 
 def _rules(config: InitConfig, observed: Observed, cluster: str) -> tuple[Rule, ...]:
     rules: list[Rule] = []
-    own = [
-        address.interface
+    # An address may stand there twice, with two prefix lengths; a rule may not.
+    own = dict.fromkeys(
+        address.interface.ip
         for address in observed.addresses_on(cluster)
         if not address.interface.ip.is_link_local
-    ]
+    )
     for version in (4, 6):
-        if not any(interface.version == version for interface in own):
+        if not any(address.version == version for address in own):
             continue
         rules.append(Rule(version=version, priority=RULE_PRIORITY, mark=MARK))
         rules.extend(
@@ -352,9 +353,9 @@ def _rules(config: InitConfig, observed: Observed, cluster: str) -> tuple[Rule, 
             Rule(
                 version=version,
                 priority=RULE_PRIORITY + 2,
-                source=ipaddress.ip_network(interface.ip),
+                source=ipaddress.ip_network(address),
             )
-            for interface in own
-            if interface.version == version
+            for address in own
+            if address.version == version
         )
     return tuple(rules)

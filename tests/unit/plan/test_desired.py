@@ -123,7 +123,11 @@ def test_own_address_has_the_length_of_now() -> None:
         ({"EGRESS_ROUTER_MODE": "http-proxy"}, {"rp_filter"}, set()),
         (DUAL, {"rp_filter", "forwarding"}, {"macvlan0/disable_ipv6=0", "all/forwarding=1"}),
         (V6, set(), {"macvlan0/disable_ipv6=0", "all/forwarding=1"}),
-        (V6 | {"EGRESS_ROUTER_MODE": "dns-proxy"}, set(), {"macvlan0/disable_ipv6=0"}),
+        (
+            V6 | {"EGRESS_ROUTER_MODE": "dns-proxy"},
+            set(),
+            {"macvlan0/disable_ipv6=0", "net/ipv4/ip_unprivileged_port_start=0"},
+        ),
     ],
     ids=["redirect", "proxy", "dual-stack", "ipv6", "ipv6-proxy"],
 )
