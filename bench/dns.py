@@ -47,7 +47,7 @@ INIT = {
 HAPROXY = """
 global
     log 127.0.0.1 local2
-    maxconn 9000
+    maxconn 4000
 defaults
     log global
     mode tcp
@@ -71,7 +71,7 @@ frontend fe{port}
     bind :{port}
     default_backend be{port}
 backend be{port}
-    server-template dest 2 {name}:80 check resolvers dns resolve-prefer ipv4
+    server-template dest 2 {name}:{target} check resolvers dns resolve-prefer ipv4
 """
 NGINX = """
 daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log crit;
@@ -168,12 +168,12 @@ def start_partner(lab: Lab, folder: Path) -> None:
     lab.start("partner", ["nginx", "-c", str(config)])
 
 
-def start_haproxy(lab: Lab, folder: Path, count: int) -> Process:
+def start_haproxy(lab: Lab, folder: Path, count: int, target: int = 80) -> Process:
     """HAProxy with a frontend and a backend for each port, as the originals' script wrote them."""
     config = folder / "haproxy.cfg"
     text = HAPROXY.format(nameserver=ADDRESSES.dns.v4)
     ports = range(FIRST_PORT, FIRST_PORT + count)
-    text += "".join(HAPROXY_PORT.format(port=port, name=NAME) for port in ports)
+    text += "".join(HAPROXY_PORT.format(port=port, name=NAME, target=target) for port in ports)
     config.write_text(text, encoding="utf-8")
     return lab.start("pod", ["haproxy", "-db", "-f", str(config)])
 

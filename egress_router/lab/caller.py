@@ -1,8 +1,8 @@
 """Calls a port at a steady rate and says how each call went.
 
-Stands alone, as `probe` does. `python -I -S caller.py HOST PORT RATE SECONDS`: one JSON object, `{"calls", "errors", "servers",
-"latencies"}`; a call is connect and the partner's line. Calls start on time, whatever the earlier
-ones do.
+Stands alone, as `probe` does. `python -I -S caller.py HOST PORT RATE SECONDS` prints one object,
+`{"calls", "errors", "servers", "latencies"}`; a call is connect and the partner's line. Calls start
+on time, whatever the earlier ones do.
 """
 
 import asyncio
