@@ -1,8 +1,23 @@
 """Settings that hold for every suite."""
 
+import pytest
 from hypothesis import settings
 
 # No deadline for one example: a machine under load would fail tests that are right.
-settings.register_profile("default", deadline=None, max_examples=60)
+settings.register_profile("default", deadline=None, max_examples=30)
 settings.register_profile("thorough", deadline=None, max_examples=2000)
 settings.load_profile("default")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--full-size`: crowds and transfers of the size that is promised, minutes instead of seconds.
+
+    Wants `ulimit -n` at 20,000 or more, and `--timeout=0`.
+    """
+    parser.addoption("--full-size", action="store_true", help="tests of load in their full size")
+
+
+@pytest.fixture(scope="session")
+def full_size(request: pytest.FixtureRequest) -> bool:
+    """Whether tests of load run in their full size."""
+    return bool(request.config.getoption("--full-size"))

@@ -2,7 +2,8 @@
 
 1. Every call blocks; a daemon makes them from one thread of its own.
 2. What is wanted comes from the configuration, if the daemon has init's; else it is what the first
-   sound look finds.
+   sound look finds. A source that was not there then means that init has gone on, or run again: its
+   default route is the last thing that init adds, and nothing that drifts brings a source along.
 3. Without CAP_NET_ADMIN the table cannot be listed: the canary stands for it, and nothing is
    repaired.
 """
@@ -76,6 +77,7 @@ class Keeper:
         self._netlink = Netlink()
         self._nft: Nft | None = None
         self._kept: Desired | None = None
+        self._kept_sources: frozenset[Address] = frozenset()
         self._cluster_defaults: tuple[Route, ...] = ()
         self._router: Router | None = None
 
@@ -91,6 +93,8 @@ class Keeper:
         found = find_router(observed, self._interface)
         if isinstance(found, Router):
             self._router = found
+            if not self._kept_sources.issuperset(found.sources):
+                self._kept = None
         router = self._router
         try:
             desired = self._desire(observed)
@@ -161,6 +165,7 @@ class Keeper:
             if isinstance(snapshot, str):
                 return snapshot
             self._kept = self._forwarding(snapshot) if self._forwards else snapshot
+            self._kept_sources = frozenset(self._router.sources)
         return self._kept
 
     def _forwarding(self, snapshot: Desired) -> Desired:

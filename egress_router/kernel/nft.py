@@ -137,14 +137,9 @@ class Nft:
         return "" if answer["code"] else str(answer["output"])
 
     def _seal(self) -> None:
-        generation = ruleset_generation()
         listing, _ = _open_seal(self._require(_LIST))
         seal = f'set inet {TABLE} seal {{ type mark; comment "{_digest(listing)}"; }}'
         self._require(f"add {seal}")
-        if generation is not None:
-            # The seal is one transaction; if another came between, the number will not match.
-            table = Table(ours=True, digest=ruleset_digest(listing), intact=True, text=listing)
-            self._known = (generation + 1, table)
 
     def observe_counters(self) -> dict[str, tuple[int, int]]:
         """The table's named counters: packets and bytes by name; empty if there is no table."""

@@ -155,6 +155,9 @@ class NetworkWatch:
                     await asyncio.sleep(SETTLE_S)
                 self._changed.clear()
                 await self._take_a_look(keeper)
+                if self._failure is not None:
+                    # A repair that fails and is undone wakes the watch by its own changes.
+                    await asyncio.sleep(self._service.config.watch_s)
         finally:
             loop.remove_reader(watch.fileno())
             watch.close()

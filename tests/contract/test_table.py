@@ -80,6 +80,18 @@ def test_failed_run_keeps_a_tampered_table_tampered(name: str, on_real: OpenBenc
     assert LoadTable in [type(step) for step in pod.converge(pod.configure(**SEVERAL))]
 
 
+def test_failed_run_keeps_an_intact_table_intact(on_real: OpenBench) -> None:
+    """A failed run puts the old table back seal and all, also in the session that loaded it."""
+    pod = on_real(SCENARIOS["single-port"])
+    pod.converge(pod.configure())
+    before = pod.fingerprint()
+    changed = pod.configure(**SEVERAL, EGRESS_MTU="1400")
+    with pytest.raises(KilledError):
+        pod.converge(changed, kernel=Failing(pod.kernel, 1))
+    assert pod.fingerprint() == before
+    assert pod.converge(pod.configure()) == []
+
+
 def test_foreign_table_of_our_name(on_real: OpenBench) -> None:
     """A table of our name that we did not make is refused by name, and nothing is touched."""
     pod = on_real(SCENARIOS["single-port"])
@@ -97,7 +109,11 @@ def test_counters_do_not_count_as_tampering(on_real: OpenBench) -> None:
     config = pod.configure()
     pod.converge(config)
     assert pod.real is not None
-    pod.real.run("ping", "-c1", "-w1", "-I", "eth0", "192.0.2.1", check=False)
+    pod.real.run("ip", "route", "add", "172.31.0.0/16", "via", "10.128.0.1", "dev", "eth0")
+    pod.converge(config)  # a route of the cluster's: part of the table, too
+    pod.real.run("ip", "route", "add", "192.0.2.9", "dev", "eth0", "table", "7")
+    pod.real.run("ip", "rule", "add", "to", "192.0.2.9", "lookup", "7")
+    pod.real.run("bash", "-c", "echo > /dev/udp/192.0.2.9/9", check=False)
     listed = pod.real.run("nft", "list", "counters", "table", "inet", "egress_router")
     assert "packets 0 bytes 0" in listed
     assert listed.count("packets 0 bytes 0") < listed.count("packets ")

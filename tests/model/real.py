@@ -18,7 +18,9 @@ from egress_router.plan.state import Observed, Route
 COMMAND_LIMIT_S = 20
 CLAIM = ClaimConfig(takeover=False, timeout_s=0.0, probe_s=0.02)  # nobody else is there
 PARENT = "uplink"
-_SETTINGS = ("rp_filter", "arp_ignore", "arp_announce", "promote_secondaries")
+_ZEROED = ("rp_filter", "arp_ignore", "arp_announce", "promote_secondaries")
+_SETTINGS = {*_ZEROED, "forwarding", "accept_ra", "disable_ipv6", "accept_dad"}
+_LISTINGS = "link\naddr\nrule\nroute show table all\n"
 _NUMBERS = itertools.count()
 
 
@@ -61,22 +63,15 @@ class RealWorld:
         """Everything the pod's namespace holds, as the system's own programs show it."""
         with self.entered():
             shown = [
-                # The queue is made when a link first comes up, and then stays.
-                _sorted(re.sub(r"qdisc \w+", "", run("ip", "-d", "link"))),
-                re.sub(r"qdisc \w+", "", run("ip", "addr")),
-                _sorted(run("ip", "-d", "-4", "route", "show", "table", "all")),
-                _sorted(run("ip", "-d", "-6", "route", "show", "table", "all")),
-                run("ip", "-4", "rule"),
-                run("ip", "-6", "rule"),
-                *sorted(
-                    run("nft", "-s", "list", "ruleset")
-                    .replace("}\ntable", "}\n\0table")
-                    .split("\0")
-                ),
+                _without_order(run("ip", "-d", "-4", "-batch", "-", text=_LISTINGS)),
+                _without_order(run("ip", "-d", "-6", "-batch", "-", text=_LISTINGS)),
+                *sorted(re.split(r"\n(?=table )", run("nft", "-s", "list", "ruleset").strip())),
             ]
-            for conf in sorted(Path("/proc/sys/net").glob("ipv[46]/conf/*/*")):
-                with contextlib.suppress(OSError):  # some are for writing only
-                    shown.append(f"{conf} {conf.read_text(encoding='ascii')}")
+            shown += [
+                f"{path} {path.read_text(encoding='ascii')}"
+                for path in sorted(Path("/proc/sys/net").glob("ipv[46]/conf/*/*"))
+                if path.name in _SETTINGS
+            ]
         return "\n".join(shown)
 
 
@@ -158,12 +153,13 @@ def _batch(options: tuple[str, ...], lines: Iterable[str]) -> None:
 
 def _write_settings() -> None:
     """The values of a node that sets none, whatever this machine's are: they may be inherited."""
-    for name in _SETTINGS:
+    for name in _ZEROED:
         for path in Path("/proc/sys/net/ipv4/conf").glob(f"*/{name}"):
             path.write_text("0", encoding="ascii")
     # Link-local addresses are there at once, so that nothing changes while a test looks at it.
     Path("/proc/sys/net/ipv6/conf/default/accept_dad").write_text("0", encoding="ascii")
 
 
-def _sorted(text: str) -> str:
-    return "\n".join(sorted(text.splitlines()))
+def _without_order(text: str) -> str:
+    """Lines without their order, and without a link's queue: made when it first comes up."""
+    return "\n".join(sorted(re.sub(r"qdisc \w+", "", text).splitlines()))

@@ -65,7 +65,10 @@ def _world(
     cluster: Link = ETH0,
 ) -> Observed:
     links = (LOOPBACK, cluster, *([] if egress is None else [egress]))
-    sysctls = [("net/ipv6/conf/all/forwarding", "0")]
+    sysctls = [
+        ("net/ipv4/ip_unprivileged_port_start", "1024"),
+        ("net/ipv6/conf/all/forwarding", "0"),
+    ]
     sysctls += [(f"net/ipv6/conf/{link.name}/disable_ipv6", "0") for link in links]
     return Observed(
         links=links,

@@ -126,8 +126,11 @@ def test_nothing_leaves_by_the_cluster_link(world: Lab, story: str) -> None:
     with nothing_leaves(world):
         for line in BREAKS[story]:
             world.run("pod", ("ip", *line.split()))
-        answers = try_everything(world)
-        assert all(isinstance(answer, str) for answer in answers), answers
+        answers = [answer for answer in try_everything(world) if isinstance(answer, Answer)]
+        # Without the address its NAT goes on, for as long as the gateway remembers who had it.
+        if story != "addresses removed":
+            assert answers == []
+        assert {answer.source for answer in answers} <= set(map(ADDRESSES.source.of, VERSIONS))
     world.router(("init",), environment(world))
     wait_until_answered(world)
 

@@ -201,6 +201,8 @@ def test_redirect_changes_nothing(trusting_world: Lab, version: int) -> None:
     mac = words[words.index("link/ether") + 1]
     lookup = ("ip", "route", "get", partner_address)
     before = world.run("pod", lookup).stdout
+    ping = ("ping", "-n", "-c", "1", "-W", "2", str(ADDRESSES.outsider.v4))
+    world.run("pod", ping)  # a next hop that is not known yet is only looked up
     if version == 4:
         claim = (str(ADDRESSES.gateway.v4), str(ADDRESSES.source.v4), partner_address)
         ports = (str(TALKER_PORT), "80")

@@ -144,31 +144,22 @@ def test_changed_source_is_applied(lab: MakeLab) -> None:
 
 
 @pytest.mark.parametrize("version", [4, 6])
-@pytest.mark.parametrize("change", ["another address", "another port", "no destination"])
-def test_flow_follows_a_changed_destination(lab: MakeLab, version: int, change: str) -> None:
-    """A UDP client that keeps its source port is sent to the new destination after a rerun."""
+def test_flow_follows_a_changed_destination(lab: MakeLab, version: int) -> None:
+    """A UDP client that keeps its source port is sent to the new destination after every rerun."""
     first, second, *_ = (pair.of(version) for pair in ADDRESSES.partners)
-    lines = {
-        "another address": f"80 udp {second}",
-        "another port": f"80 udp {first} 5000",
-        "no destination": f"81 udp {first}",
-    }
-    expected = {
-        "another address": (second, 80),
-        "another port": (first, 5000),
-        "no destination": "ECONNREFUSED",
-    }
     world = lab()
     world.start_partner(udp=(80, 5000))
-    call = ("client", "udp", ADDRESSES.pod.of(version), 80)
-    world.router(("init",), environment(world, EGRESS_DESTINATION=f"80 udp {first}"))
-    seen = world.ask(*call, source_port=40001)
-    assert isinstance(seen, Answer), seen
-    assert (seen.local, seen.local_port) == (first, 80)
-    world.router(("init",), environment(world, EGRESS_DESTINATION=lines[change]))
-    seen = world.ask(*call, source_port=40001, timeout=1)
-    told = (seen.local, seen.local_port) if isinstance(seen, Answer) else seen
-    assert told == expected[change]
+    for line, expected in (
+        (f"80 udp {first}", (first, 80)),
+        (f"80 udp {second}", (second, 80)),
+        (f"80 udp {second} 5000", (second, 5000)),
+        (f"81 udp {second}", "ECONNREFUSED"),
+    ):
+        world.router(("init",), environment(world, EGRESS_DESTINATION=line))
+        call = ("client", "udp", ADDRESSES.pod.of(version), 80)
+        seen = world.ask(*call, source_port=40001, timeout=1)
+        told = (seen.local, seen.local_port) if isinstance(seen, Answer) else seen
+        assert told == expected, line
 
 
 def replaced_binding(world: Lab, fake: Path) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from egress_router.modes.http.download import pass_body
 from egress_router.modes.http.failure import (
     ExpiredError,
     FailureError,
+    failure_of_protocol,
     failure_of_refusal,
     upstream_failure,
 )
@@ -172,7 +173,7 @@ class _Exchange:
             reason = "the server closed its connection without an answer"
             raise upstream_failure(502, ProxyError.CONNECTION_TERMINATED, reason) from died
         except UpstreamProtocolError as broken:
-            raise upstream_failure(502, ProxyError.HTTP_PROTOCOL_ERROR, broken.reason) from broken
+            raise failure_of_protocol(broken) from broken
         except ExpiredError as expired:
             raise self._too_late() from expired
         finally:

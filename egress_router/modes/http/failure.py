@@ -2,10 +2,14 @@
 
 Whatever a peer did wrong ends as one `FailureError`, from which the answer and the log line are
 made. `verdict` is REFUSED where the client is told no, FAILED where the other side let us down.
+
+What a message says wrong is quoted to the peer that sent it, and never in the log: a request line
+or a field that cannot be read may hold credentials as well as one that can.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from egress_router.errors import EgressRouterError, RefusalError
@@ -16,6 +20,7 @@ from egress_router.net.resolution import ResolutionCause, ResolutionError
 
 if TYPE_CHECKING:
     from egress_router.modes.http.ledger import Verdict
+    from egress_router.net.http1.errors import UpstreamProtocolError
     from egress_router.policy.rules import Decision
 
 _RESOLUTION: dict[ResolutionCause, tuple[int, ProxyError]] = {
@@ -36,6 +41,7 @@ _REFUSAL: dict[int, ProxyError] = {
     508: ProxyError.PROXY_LOOP_DETECTED,
     503: ProxyError.CONNECTION_LIMIT_REACHED,
 }
+_QUOTED = re.compile("'.*'", re.DOTALL)  # greedy: a quoted text may itself hold quotes
 
 
 class ExpiredError(Exception):
@@ -45,18 +51,46 @@ class ExpiredError(Exception):
 class FailureError(EgressRouterError):
     """One request ends here, with an answer if none has begun."""
 
-    def __init__(self, status: int, cause: ProxyError, reason: str, verdict: Verdict) -> None:
+    def __init__(
+        self,
+        status: int,
+        cause: ProxyError,
+        reason: str,
+        verdict: Verdict,
+        *,
+        logged: str | None = None,
+    ) -> None:
+        """`logged` is the reason as the log may have it, where that is not the same."""
         super().__init__(reason)
         self.status = status
         self.cause = cause
         self.reason = reason
         self.verdict = verdict
+        self.logged = reason if logged is None else logged
 
 
 def failure_of_refusal(error: RefusalError) -> FailureError:
     """A request that is no proper one, or that we will not serve."""
     cause = _REFUSAL.get(error.status, ProxyError.HTTP_REQUEST_ERROR)
-    return FailureError(error.status, cause, error.reason, REFUSED)
+    return FailureError(
+        error.status, cause, error.reason, REFUSED, logged=without_quotes(error.reason)
+    )
+
+
+def failure_of_protocol(error: UpstreamProtocolError) -> FailureError:
+    """An answer that is none; its reason may quote a server's fields."""
+    return FailureError(
+        error.status,
+        ProxyError.HTTP_PROTOCOL_ERROR,
+        error.reason,
+        FAILED,
+        logged=without_quotes(error.reason),
+    )
+
+
+def without_quotes(reason: str) -> str:
+    """A reason without what it quotes, from the first quotation mark to the last."""
+    return _QUOTED.sub("'…'", reason)
 
 
 def failure_of_decision(decision: Decision) -> FailureError:

@@ -83,7 +83,7 @@ class Record:
 
     def note_failure(self, failure: FailureError) -> None:
         """Why it came to nothing; a status that the client has seen already stays."""
-        self.verdict, self.reason, self.cause = failure.verdict, failure.reason, failure.cause
+        self.verdict, self.reason, self.cause = failure.verdict, failure.logged, failure.cause
         if not self.answered:
             self.status = failure.status
 

@@ -191,14 +191,19 @@ class Scene:
 
     def origin(self, address: str = "203.0.113.10", port: int = 0) -> Origin:
         """A server in the partner's network."""
+        sock = self.origin_socket(address, port)
+        sock.listen(64)
+        self.opened.append(sock)
+        return Origin(sock, self.opened)
+
+    def origin_socket(self, address: str = "203.0.113.10", port: int = 0) -> socket.socket:
+        """A bound socket of the partner's, for whoever serves and closes it."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with self.inside("partner"):
             sock = socket.socket(family)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((address, port))
-        sock.listen(64)
-        self.opened.append(sock)
-        return Origin(sock, self.opened)
+        return sock
 
     def lines(self) -> list[dict[str, Any]]:
         """The log so far."""
