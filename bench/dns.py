@@ -9,18 +9,21 @@ partner, so that neither end is Python. The median of the ratios of each round c
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
 import statistics
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from bench import idle
+from egress_router.lab import caller
 from egress_router.lab.addresses import ADDRESSES
 from egress_router.lab.privileges import UNPRIVILEGED
 from egress_router.lab.runner import run_init, wait_until_ready
@@ -44,7 +47,7 @@ INIT = {
 HAPROXY = """
 global
     log 127.0.0.1 local2
-    maxconn 9000
+    maxconn 4000
 defaults
     log global
     mode tcp
@@ -68,7 +71,7 @@ frontend fe{port}
     bind :{port}
     default_backend be{port}
 backend be{port}
-    server-template dest 2 {name}:80 check resolvers dns resolve-prefer ipv4
+    server-template dest 2 {name}:{target} check resolvers dns resolve-prefer ipv4
 """
 NGINX = """
 daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log crit;
@@ -85,6 +88,7 @@ UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 FIRST_PORT = 20_000
+SOAK_RATE, SOAK_S = 100, 60  # what the mode owes: without any nameserver, none of them fails
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -93,7 +97,7 @@ class Side:
     """One forwarder: its name, and how it is started with a number of ports."""
 
     name: str
-    start: Callable[[Lab, Path, int], Process]
+    start: Callable[..., Process]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,10 +127,35 @@ def main() -> int:
         start_partner(lab, folder)
         lab.start_nameserver(*RECORDS)
         run_init(lab, INIT)
+        if options.soak:
+            return soak(lab, folder, options.side or ["userspace"])
         for count in options.ports:
             print(f"\n{count} ports, {options.rounds} rounds of {options.seconds:g} s\n")
             measure(lab, folder, sides, count, options)
     return 0
+
+
+def soak(lab: Lab, folder: Path, names: list[str]) -> int:
+    """100 connections a second for a minute with every nameserver dead; 0 if all succeeded."""
+    lab.start_partner(tcp=(81,))
+    failed = 0
+    for side in SIDES:
+        if side.name not in names:
+            continue
+        daemon = side.start(lab, folder, 1, target=81)
+        lab.process("nameserver").stop()
+        argv = (str(ADDRESSES.pod.v4), str(FIRST_PORT), str(SOAK_RATE), str(SOAK_S))
+        call = lab.start("client", (*BARE_PYTHON, caller.__file__, *argv), name="caller")
+        call.wait(SOAK_S + 30)
+        called = json.loads(call.output())
+        slow = sorted(called["latencies"])[-len(called["latencies"]) // 100 or -1]
+        errors = Counter(called["errors"])
+        print(f"{side.name}: {called['calls']} calls, {dict(errors) or 'none failed'}, by server")
+        print(f"{called['servers']}, 99th percentile {slow * 1000:.0f} ms", flush=True)
+        failed += len(called["errors"])
+        daemon.stop()
+        lab.start_nameserver(*RECORDS)
+    return 1 if failed else 0
 
 
 def start_partner(lab: Lab, folder: Path) -> None:
@@ -139,23 +168,23 @@ def start_partner(lab: Lab, folder: Path) -> None:
     lab.start("partner", ["nginx", "-c", str(config)])
 
 
-def start_haproxy(lab: Lab, folder: Path, count: int) -> Process:
+def start_haproxy(lab: Lab, folder: Path, count: int, target: int = 80) -> Process:
     """HAProxy with a frontend and a backend for each port, as the originals' script wrote them."""
     config = folder / "haproxy.cfg"
     text = HAPROXY.format(nameserver=ADDRESSES.dns.v4)
     ports = range(FIRST_PORT, FIRST_PORT + count)
-    text += "".join(HAPROXY_PORT.format(port=port, name=NAME) for port in ports)
+    text += "".join(HAPROXY_PORT.format(port=port, name=NAME, target=target) for port in ports)
     config.write_text(text, encoding="utf-8")
     return lab.start("pod", ["haproxy", "-db", "-f", str(config)])
 
 
-def start_dns(datapath: str, wrap: tuple[str, ...]) -> Callable[[Lab, Path, int], Process]:
+def start_dns(datapath: str, wrap: tuple[str, ...]) -> Callable[..., Process]:
     """The daemon with a line for each port."""
 
-    def start(lab: Lab, folder: Path, count: int) -> Process:
+    def start(lab: Lab, folder: Path, count: int, target: int = 80) -> Process:
         lines = folder / "lines.txt"
         ports = range(FIRST_PORT, FIRST_PORT + count)
-        lines.write_text("\n".join(f"{port} {NAME} 80" for port in ports), encoding="utf-8")
+        lines.write_text("\n".join(f"{port} {NAME} {target}" for port in ports), encoding="utf-8")
         environment = {
             "EGRESS_DNS_PROXY_DESTINATION_FILE": str(lines),
             "EGRESS_DNS_PROXY_DATAPATH": datapath,

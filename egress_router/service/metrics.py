@@ -2,7 +2,8 @@
 
 1. A name is stable: people build dashboards and alerts on it. The README's table is tested against
    this one.
-2. Label values come from closed sets (a kind, a direction, a verdict), never from a peer.
+2. Label values come from closed sets (a kind, a direction, a verdict) or from the
+   configuration (a port, a destination), never from a peer.
 """
 
 from __future__ import annotations
@@ -147,20 +148,20 @@ DNS_NAME_STATE = Metric(
     name="egress_router_dns_name_state",
     kind="gauge",
     help="1 for the state a name is in: waiting (never known), fresh, stale or failed",
-    labels=("name", "state"),
+    labels=("destination", "state"),
 )
 DNS_NAME_AGE = Metric(
     name="egress_router_dns_name_age_seconds",
     kind="gauge",
     help="how long ago a name's addresses were last confirmed",
     unit="seconds",
-    labels=("name",),
+    labels=("destination",),
 )
 DNS_NAME_ADDRESSES = Metric(
     name="egress_router_dns_name_addresses",
     kind="gauge",
     help="how many addresses of a name are in use",
-    labels=("name",),
+    labels=("destination",),
 )
 DNS_CONNECTION_LIMIT = Metric(
     name="egress_router_dns_connection_limit",

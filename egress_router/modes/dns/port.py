@@ -201,7 +201,7 @@ class Port:
             shared.release()
             if not isinstance(error, DialError):
                 raise
-            self.settle()
+            self._probed()
             return
         record.connected(upstream)
 

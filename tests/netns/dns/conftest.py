@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from egress_router.lab import caller
 from egress_router.lab.addresses import ADDRESSES
 from egress_router.lab.privileges import UNPRIVILEGED
 from egress_router.lab.runner import run_init, wait_until_ready
@@ -17,11 +17,11 @@ from egress_router.lab.world import BARE_PYTHON, Answer, Lab
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from egress_router.lab.process import Process
     from egress_router.lab.spec import Host
 
-CALLER = str(Path(__file__).with_name("caller.py"))
 INIT = {
     "EGRESS_ROUTER_MODE": "dns-proxy",
     "EGRESS_SOURCE": "192.168.12.99/24,2001:db8:12::99/64",
@@ -88,7 +88,14 @@ class Forwarder:
 
     def calling(self, port: int, rate: float, seconds: float) -> Process:
         """Begins to call at a steady rate."""
-        argv = (*BARE_PYTHON, CALLER, str(ADDRESSES.pod.v4), str(port), str(rate), str(seconds))
+        argv = (
+            *BARE_PYTHON,
+            caller.__file__,
+            str(ADDRESSES.pod.v4),
+            str(port),
+            str(rate),
+            str(seconds),
+        )
         return self.lab.start("client", argv, name="caller")
 
     def called(self, process: Process, seconds: float) -> dict[str, Any]:

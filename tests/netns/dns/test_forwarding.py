@@ -69,7 +69,7 @@ def test_a_low_port_that_is_not_permitted_names_the_sysctl(forwarder: Build) -> 
 def test_every_address_is_used_in_turn_and_a_change_is_in_use_when_its_ttl_ends(
     forwarder: Build, until: Until
 ) -> None:
-    """A set of addresses grows, moves and shrinks as its record does, within the TTL and a second."""
+    """A set of addresses grows, moves and shrinks as its record does, within its TTL."""
     router = forwarder()
     router.serve_names(record(FIRST), record(SECOND))
     router.init()
@@ -324,9 +324,9 @@ def test_metrics_tell_of_ports_and_names(forwarder: Build) -> None:
     for line in (
         'egress_router_dns_port_open{port="8080"} 1.0',
         'egress_router_dns_port_open{port="8081"} 0.0',
-        f'egress_router_dns_name_state{{name="{NAME}",state="fresh"}} 1.0',
-        'egress_router_dns_name_state{name="nope.test",state="waiting"} 1.0',
-        f'egress_router_dns_name_addresses{{name="{NAME}"}} 1.0',
+        f'egress_router_dns_name_state{{destination="{NAME}",state="fresh"}} 1.0',
+        'egress_router_dns_name_state{destination="nope.test",state="waiting"} 1.0',
+        f'egress_router_dns_name_addresses{{destination="{NAME}"}} 1.0',
         'egress_router_dns_connections_total{port="8080",verdict="forwarded"} 1.0',
     ):
         assert line in text

@@ -1,8 +1,8 @@
 """Calls a port at a steady rate and says how each call went.
 
-`python -I -S caller.py HOST PORT RATE SECONDS`: one JSON object, `{"calls", "errors", "servers",
-"latencies"}`; a call is connect and the partner's line. Calls start on time, whatever the earlier
-ones do.
+Stands alone, as `probe` does. `python -I -S caller.py HOST PORT RATE SECONDS` prints one object,
+`{"calls", "errors", "servers", "latencies"}`; a call is connect and the partner's line. Calls start
+on time, whatever the earlier ones do.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ async def call(host: str, port: int, outcome: dict[str, Any]) -> None:
 async def main() -> None:
     """Starts the calls and prints what came of them."""
     host, port, rate, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
-    outcome = {"errors": [], "servers": {}, "latencies": []}
+    outcome: dict[str, Any] = {"errors": [], "servers": {}, "latencies": []}
     calls = int(rate * float(seconds))
     started = time.monotonic()
     async with asyncio.TaskGroup() as group:
@@ -47,4 +47,5 @@ async def main() -> None:
     sys.stdout.write(json.dumps({"calls": calls, **outcome}))
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())
