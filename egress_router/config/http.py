@@ -76,7 +76,8 @@ def check_http(environment: Environment) -> Checked:
     """What the proxy would do: the rules as an object; port, rules and warnings as text."""
     config = parse_http(environment)
     document: dict[str, Any] = render_http_check(config.rules)
-    return Checked(document=document, text=_render(config))
+    warnings = tuple(map(str, config.rules.warnings))
+    return Checked(document=document, text=_render(config), warnings=warnings)
 
 
 def _render(config: HttpConfig) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from typing import TYPE_CHECKING
 
 from egress_router.errors import KernelError
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from egress_router.kernel.nft import Nft
     from egress_router.kernel.packets import Sighting
     from egress_router.plan.state import Observed
+
+CARRIER_TIMEOUT_S = 5.0  # a macvlan has its parent's at once; a NIC of its own negotiates first
+_CARRIER_POLL_S = 0.05
 
 
 class Namespace:
@@ -92,6 +96,7 @@ class Namespace:
         raise KernelError(f"speak on {name}", "there is no such link, or it has no MAC address")
 
     def _claim_addresses(self, name: str, addresses: tuple[Address, ...]) -> None:
+        self._wait_for_carrier(name)
         with self.station(name) as station:
             station.claim(
                 addresses,
@@ -99,3 +104,18 @@ class Namespace:
                 timeout_s=self._claim.timeout_s,
                 waiting=self._waiting,
             )
+
+    def _wait_for_carrier(self, name: str) -> None:
+        """A probe that cannot be heard would find every address free."""
+        deadline = time.monotonic() + CARRIER_TIMEOUT_S
+        while True:
+            link = next((x for x in self._netlink.observe_links() if x.name == name), None)
+            if link is None or link.carrier:
+                return
+            if time.monotonic() > deadline:
+                raise KernelError(
+                    f"claim the source on {name}",
+                    f"the link has had no carrier for {CARRIER_TIMEOUT_S:g} s",
+                    remedy="bring its parent up, and check the cable or the virtual switch",
+                )
+            time.sleep(_CARRIER_POLL_S)

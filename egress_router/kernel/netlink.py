@@ -123,14 +123,17 @@ class Netlink:
 
     def change_link(self, name: str, *, up: bool | None, mtu: int | None, mac: str | None) -> None:
         """Sets what is not None."""
-        wanted: dict[str, object] = {"index": self._index(name)}
+        wanted: dict[str, object] = {}
         if mtu is not None:
             wanted["mtu"] = mtu
         if mac is not None:
             wanted["address"] = mac
         if up is not None:
             wanted["state"] = "up" if up else "down"
-        self._call(f"change link {name}", ("link", "set"), wanted)
+        words = " ".join(f"{key} {value}" for key, value in wanted.items())
+        remedy = "its parent's MTU may be the limit" if mtu is not None else ""
+        wanted["index"] = self._index(name)
+        self._call(f"set link {name} {words}", ("link", "set"), wanted, remedy=remedy)
 
     def set_setting(self, setting: Setting) -> None:
         """Sets one per-link IPv4 setting."""
@@ -228,13 +231,15 @@ class Netlink:
         wanted: dict[str, object],
         *,
         missing_ok: bool = False,
+        remedy: str = "",
     ) -> None:
         subject, command = change
         try:
             getattr(self._route, subject)(command, **wanted)
         except NetlinkError as error:
             if not (missing_ok and error.code in _GONE):
-                raise _refused(step, OSError(error.code, os.strerror(error.code))) from error
+                cause = OSError(error.code, os.strerror(error.code))
+                raise _refused(step, cause, remedy) from error
 
 
 def observe_sysctls(links: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
@@ -270,8 +275,8 @@ def set_sysctl(sysctl: Sysctl) -> None:
         ) from error
 
 
-def _refused(step: str, error: OSError) -> KernelError:
+def _refused(step: str, error: OSError, remedy: str = "") -> KernelError:
     code = error.errno or 0
     return KernelError(
-        step, error.strerror or str(error), errno=code, remedy=_REMEDIES.get(code, "")
+        step, error.strerror or str(error), errno=code, remedy=_REMEDIES.get(code, remedy)
     )

@@ -39,7 +39,7 @@ _READ_BYTES = 1 << 20
 class Nft:
     """A session with the worker. Start it early: the library loads while the caller imports.
 
-    A worker that hung is ended, with whatever it had not committed; the next request starts another.
+    A worker that hung is ended, with what it had not committed; the next request starts another.
     """
 
     def __init__(self, timeout_s: float = TIMEOUT_S) -> None:

@@ -157,8 +157,8 @@ def egress_link_down(port: int, mode: str, environment: Mapping[str, str]) -> Ac
     return _link_loss(port, "the egress link was down until init ran again", breaks, repairs)
 
 
-def stops(mode: str, environment: Mapping[str, str]) -> Act:
-    """SIGTERM ends the daemon within a second and with 0; afterwards another one is started."""
+def stops(mode: str, environment: Mapping[str, str], *, limit_s: float = STOP_LIMIT_S) -> Act:
+    """SIGTERM ends the daemon in time and with 0; afterwards another one is started."""
 
     def act(lab: Lab) -> Outcome:
         daemon = lab.process(mode)
@@ -168,7 +168,7 @@ def stops(mode: str, environment: Mapping[str, str]) -> Act:
         took = time.monotonic() - start
         start_daemon(lab, mode, environment)
         return Outcome(
-            ok=code == 0 and took <= STOP_LIMIT_S,
+            ok=code == 0 and took <= limit_s,
             seen=f"{mode} ended with {code}, {took:.2f} s after SIGTERM; started again",
         )
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 # No counters, no ages, no neighbours: what a host was told, not what happened on it since.
 _SCRIPT = r"""
 echo '== links'; ip -o -d link | sed 's/ qdisc [a-z]*//'  # a link that was up once keeps its own
-echo '== addresses'; ip -o addr
+echo '== addresses'; ip -o addr | sed 's/ tentative//'  # a matter of time
 echo '== rules'; ip rule; ip -6 rule
 echo '== routes'; ip -4 route show table all; ip -6 route show table all
 echo '== ruleset'; nft -s list ruleset

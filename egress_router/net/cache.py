@@ -63,6 +63,11 @@ class Cache:
         entry = self._entries.get(key)
         return None if entry is None else self._stale(entry)
 
+    def is_failing(self, key: Key) -> bool:
+        """Whether the last lookup failed, however long ago."""
+        entry = self._entries.get(key)
+        return entry is not None and isinstance(entry.outcome, Failed)
+
     def store(self, key: Key, outcome: Outcome) -> Entry:
         """Notes how a lookup ended."""
         entry = self._entries.pop(key, None) or Entry(outcome=outcome, expires=0.0)

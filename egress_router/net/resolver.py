@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from egress_router.net.cache import Cache
+from egress_router.net.cache import FAILURE_MIN_S, Cache
 from egress_router.net.hosts import watch_hosts
 from egress_router.net.lookup import Lookup, LookupLimits
 from egress_router.net.names import is_unasked, parse_name
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 STALE_ANSWER_S = 1.8  # RFC 8767, section 5: how long a client is kept waiting while stale data lies
 OTHER_FAMILY_S = 1.0
+RESOLUTION_DELAY_S = 0.05  # RFC 8305, section 3: for a family that failed the last time, too
 HOSTS_TTL_S = 1.0  # as often as the file is looked at
 
 _TYPE_OF = {4: RecordType.A, 6: RecordType.AAAA}
@@ -169,7 +170,9 @@ class Resolver:
             deadline = loop.time() + self._settings.stale_answer_s
         while pending:
             if have:
-                deadline = min(deadline, loop.time() + self._settings.other_family_s)
+                deadline = min(
+                    deadline, loop.time() + self._patience_s(tasks[task] for task in pending)
+                )
             limit = None if deadline == float("inf") else max(0.0, deadline - loop.time())
             done, pending = await asyncio.wait(
                 pending, timeout=limit, return_when=asyncio.FIRST_COMPLETED
@@ -207,13 +210,19 @@ class Resolver:
         state = State.FRESH if isinstance(entry.outcome, Found) else State.FAILED
         return _Result(outcome=entry.outcome, source=source, state=state, expires=entry.expires)
 
+    def _patience_s(self, keys: Iterable[Key]) -> float:
+        """How long one family is waited for when the other has addresses."""
+        if all(self._cache.is_failing(key) for key in keys):
+            return RESOLUTION_DELAY_S
+        return self._settings.other_family_s
+
     def _unfinished(self, key: Key) -> _Result:
-        now = self._clock()
+        soon = self._clock() + FAILURE_MIN_S
         if stale := self._stale(key):
             self.counts.stale_served += 1
-            return _Result(outcome=stale, source=Source.CACHE, state=State.STALE, expires=now)
+            return _Result(outcome=stale, source=Source.CACHE, state=State.STALE, expires=soon)
         failed = Failed(cause=ResolutionCause.TIMED_OUT, detail="its servers are still silent")
-        return _Result(outcome=failed, source=Source.DNS, state=State.FAILED, expires=now)
+        return _Result(outcome=failed, source=Source.DNS, state=State.FAILED, expires=soon)
 
     def _combine(self, name: str, results: dict[int, _Result]) -> Resolution:
         found = [result for result in results.values() if isinstance(result.outcome, Found)]

@@ -100,6 +100,12 @@ def decide_new_link(config: InitConfig, name: str, parents: Observed, cluster: s
         )
     if not parent.up:
         raise KernelError(_STEP, f"the parent link {parent.name} is down", remedy="bring it up")
+    if asked.mtu is not None and asked.mtu > parent.mtu:
+        raise _invalid(
+            variables.MTU,
+            f"'{asked.mtu}' is more than the parent {parent.name} carries: expected at most "
+            f"{parent.mtu}",
+        )
     return NewLink(
         name=name,
         parent=parent.name,

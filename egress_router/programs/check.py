@@ -52,6 +52,9 @@ def run_check(
     if problems:
         raise ConfigurationError(tuple(problems))
     if as_json:
+        # The document is a contract of its own: what is only worth a look goes beside it.
+        for warning in (warning for one in checked.values() for warning in one.warnings):
+            sys.stderr.write(f"warning: {warning}\n")
         documents = {name: one.document for name, one in checked.items()}
         whole = documents if len(documents) > 1 else documents[chosen[0]]
         sys.stdout.write(json.dumps(whole, indent=2) + "\n")
@@ -70,20 +73,14 @@ def _is_meant(program: str, environment: Environment) -> bool:
 
 
 def check_init(environment: Environment) -> Checked:
-    """What init would set up."""
-    document = document_init(environment)
-    return Checked(document=document, text=render_init(document))
-
-
-def document_init(environment: Environment) -> dict[str, Any]:
-    """The document of `check init --json`; raises ConfigurationError with every problem.
+    """What init would set up; raises ConfigurationError with every problem.
 
     Links are named as the pod will most likely have them; nameservers and the cluster link's routes
     are facts of the running pod, so the ruleset here does not hold them.
     """
     config = parse_init(environment)
     identity = config.identity
-    return {
+    document: dict[str, Any] = {
         "mode": str(config.mode),
         "source": [str(source.interface) for source in identity.sources],
         "gateway": [str(gateway) for gateway in identity.gateways],
@@ -99,12 +96,12 @@ def document_init(environment: Environment) -> dict[str, Any]:
         ],
         "fallback": [str(fallback.address) for fallback in config.destinations.fallbacks],
         "ruleset": render_ruleset(_usual_ruleset(config)),
-        "warnings": list(config.warnings),
     }
+    text = _render_init(document, config.warnings)
+    return Checked(document=document, text=text, warnings=config.warnings)
 
 
-def render_init(document: dict[str, Any]) -> str:
-    """The same for a person: what was understood, then the ruleset."""
+def _render_init(document: dict[str, Any], warnings: tuple[str, ...]) -> str:
     lines = [
         f"mode         {document['mode']}",
         f"source       {', '.join(document['source'])}",
@@ -116,7 +113,7 @@ def render_init(document: dict[str, Any]) -> str:
         target = f" port {rule['target_port']}" if rule["target_port"] else ""
         lines.append(f"destination  {rule['protocol']} {ports} to {rule['address']}{target}")
     lines += [f"fallback     everything else to {address}" for address in document["fallback"]]
-    lines += [f"warning      {warning}" for warning in document["warnings"]]
+    lines += [f"warning      {warning}" for warning in warnings]
     return "\n".join([*lines, "", document["ruleset"]])
 
 

@@ -32,6 +32,11 @@ CHANGES: dict[str, dict[str, str]] = {
     "admin-port": {"EGRESS_ADMIN_PORT": "9099"},
     "cluster-networks": {"EGRESS_CLUSTER_CIDRS": "172.30.0.0/16, fd00:30::/112"},
 }
+# One scenario of each kind of pod: the others differ from `fallback` in the table's text alone.
+WORLDS = [
+    *("fallback", "host-address", "dual-stack", "ipv6-only"),
+    *("calico", "cilium-mtu", "ovn", "multus", "new-link"),
+]
 PAIRS = [
     *(("as-it-was", name) for name in CHANGES if name != "as-it-was"),
     *(("without-ipv6", name) for name in ("as-it-was", "without-ipv4")),
@@ -74,7 +79,7 @@ def fresh_outcome(scenario: Scenario, **changes: str) -> Observed:
 
 
 @pytest.mark.netns
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", WORLDS)
 def test_both_kernels_show_the_same(name: str, on_fake: OpenBench, on_real: OpenBench) -> None:
     """Before and after the set-up the fake kernel shows what the real one shows."""
     fake, real = on_fake(SCENARIOS[name]), on_real(SCENARIOS[name])
@@ -96,7 +101,7 @@ def test_a_second_run_changes_nothing(name: str, on_fake: OpenBench) -> None:
     assert bench.fingerprint() == before
 
 
-@pytest.mark.parametrize("name", ["dual-stack", "multus", "new-link"])
+@pytest.mark.parametrize("name", ["dual-stack", "new-link"])
 def test_a_second_run_changes_nothing_at_all(name: str, bench: OpenBench) -> None:
     """A second run takes not one step, and nothing that can be listed differs."""
     pod = bench(SCENARIOS[name])
@@ -109,10 +114,13 @@ def test_a_second_run_changes_nothing_at_all(name: str, bench: OpenBench) -> Non
 
 
 @pytest.mark.parametrize(("first", "second"), PAIRS, ids=map("-to-".join, PAIRS))
-def test_changed_configuration(first: str, second: str, bench: OpenBench) -> None:
-    """A changed configuration ends in exactly the state that it gives a fresh pod."""
+def test_changed_configuration(first: str, second: str, on_fake: OpenBench) -> None:
+    """A changed configuration ends in exactly the state that it gives a fresh pod.
+
+    On the real kernel a walk through all of them shows the same, further below.
+    """
     scenario = SCENARIOS["dual-stack"]
-    pod = bench(scenario)
+    pod = on_fake(scenario)
     pod.converge(pod.configure(**CHANGES[first]))
     config = pod.configure(**CHANGES[second])
     pod.converge(config)
@@ -162,6 +170,7 @@ def test_any_order_on_the_real_kernel(on_real: OpenBench) -> None:
     for name in names:
         pod.converge(pod.configure(**CHANGES[name]))
         assert pod.outcome() == fresh_outcome(SCENARIOS["dual-stack"], **CHANGES[name]), names
+    assert pod.converge(pod.configure(**CHANGES[names[-1]])) == []
 
 
 def test_foreign_address_stays(bench: OpenBench) -> None:

@@ -54,20 +54,19 @@ def tamper(pod: Bench, name: str) -> None:
         pod.real.run("nft", command)
 
 
-@pytest.mark.parametrize("name", TAMPERINGS)
-def test_tampered_table_is_replaced(name: str, on_real: OpenBench) -> None:
+def test_tampered_table_is_replaced(on_real: OpenBench) -> None:
     """Whatever is changed in the table, the next run replaces it, and does nothing else."""
     pod = on_real(SCENARIOS["single-port"])
     config = pod.configure(**SEVERAL)
     pod.converge(config)
     before = pod.fingerprint()
-    tamper(pod, name)
-    assert pod.fingerprint() != before
-    assert [type(step) for step in pod.converge(config)] == [LoadTable]
+    for name in TAMPERINGS:
+        tamper(pod, name)
+        assert [type(step) for step in pod.converge(config)] == [LoadTable], name
     assert pod.fingerprint() == before
 
 
-@pytest.mark.parametrize("name", ["element-added", "seal-deleted", "chain-deleted"])
+@pytest.mark.parametrize("name", ["element-added", "seal-deleted"])
 def test_failed_run_keeps_a_tampered_table_tampered(name: str, on_real: OpenBench) -> None:
     """A failed run puts a tampered table back as it was, and the next run still sees what it is."""
     pod = on_real(SCENARIOS["single-port"])
@@ -98,7 +97,10 @@ def test_counters_do_not_count_as_tampering(on_real: OpenBench) -> None:
     config = pod.configure()
     pod.converge(config)
     assert pod.real is not None
-    assert pod.real.run("ping", "-c1", "-W1", "192.0.2.1", check=False) is not None
+    pod.real.run("ping", "-c1", "-w1", "-I", "eth0", "192.0.2.1", check=False)
+    listed = pod.real.run("nft", "list", "counters", "table", "inet", "egress_router")
+    assert "packets 0 bytes 0" in listed
+    assert listed.count("packets 0 bytes 0") < listed.count("packets ")
     assert pod.converge(config) == []
 
 
@@ -133,7 +135,6 @@ class Hanging:
         pytest.param(None, {}, 0, id="first-load"),
         pytest.param({}, SEVERAL, 0, id="second-load"),
         pytest.param(None, {"EGRESS_DESTINATION": LONG}, 0, id="request-longer-than-a-pipe"),
-        pytest.param(None, {}, 8, id="when-all-is-observed-again"),
     ],
 )
 def test_worker_that_hangs(
@@ -155,7 +156,9 @@ def test_worker_that_hangs(
     pod.converge(pod.configure(**after))
 
 
-@pytest.mark.parametrize("request_of", [Nft.observe_table, lambda nft: nft.load(None)])
+@pytest.mark.parametrize(
+    "request_of", [lambda nft: nft.check("list tables"), lambda nft: nft.load(None)]
+)
 def test_worker_that_died(request_of: Callable[[Nft], object], on_real: OpenBench) -> None:
     """A worker that ended is an error, once; the next request has another one."""
     pod = on_real(SCENARIOS["single-port"])

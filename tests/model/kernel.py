@@ -125,6 +125,7 @@ class PlainKernel:
                 mac=new.mac,
                 group=LINK_GROUP,
                 parent_index=parent.index,
+                parent_elsewhere=new.netns is not None,
                 macvlan_mode=new.mode,
                 inet=tuple((name, 0) for name, _ in self.links[-1].inet),
             )
@@ -355,7 +356,7 @@ def normal(observed: Observed) -> Observed:
     """A state without what is no business of ours: numbers, the loopback, link-local addresses."""
     foreign = ipaddress.ip_network("fe80::/10"), ipaddress.ip_network("ff00::/8")
     links = [
-        dataclasses.replace(link, index=0, parent_index=None, carrier=True)
+        dataclasses.replace(link, index=0, parent_index=None, parent_elsewhere=False, carrier=True)
         for link in observed.links
         if link.name != "lo"
     ]

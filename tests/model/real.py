@@ -16,7 +16,7 @@ from egress_router.kernel.nft import Nft
 from egress_router.plan.state import Observed, Route
 
 COMMAND_LIMIT_S = 20
-CLAIM = ClaimConfig(takeover=False, timeout_s=0.0, probe_s=0.1)
+CLAIM = ClaimConfig(takeover=False, timeout_s=0.0, probe_s=0.02)  # nobody else is there
 PARENT = "uplink"
 _SETTINGS = ("rp_filter", "arp_ignore", "arp_announce", "promote_secondaries")
 _NUMBERS = itertools.count()

@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import resource
 from ipaddress import IPv4Address, IPv6Address
+from socket import SHUT_WR
 from typing import TYPE_CHECKING
 
 from egress_router.errors import KernelError
@@ -26,6 +27,7 @@ from egress_router.net.http1.lines import HeadLimits
 from egress_router.net.listen import Admission, Listener, connection_limit, open_listeners
 from egress_router.net.relay import Carrier
 from egress_router.net.resolver import Resolver, ResolverSettings
+from egress_router.net.stream import Stream
 from egress_router.net.wheel import IdleWheel
 from egress_router.service import events, metrics
 from egress_router.service.logs import log_event
@@ -41,6 +43,7 @@ LOOPBACK = "lo"
 LOOPBACKS = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 LINGER_S = 2.0
 LISTENER = "listener"
+LEAVING_MAX = 64  # clients above the limit that are answered with patience; the rest, at once
 LINE_BYTES = 8 * 1024  # of a request line or a field line; a smaller limit of the head bounds both
 
 
@@ -55,6 +58,7 @@ class Serving:
         self._resolver = Resolver(ResolverSettings(serve_stale=False))
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._admission = Admission(connection_limit(soft, config.limits.connections))
+        self._leaving = 0
         self._listeners: dict[tuple[str, str], Listener] = {}
         wheel = IdleWheel(self._loop)
         times, limits = config.times, config.limits
@@ -151,9 +155,29 @@ class Serving:
         client.task = self._service.tasks.start_handler("http client", client.serve())
 
     def _turn_away(self, sock: socket.socket, _peer: tuple[str, int]) -> None:
+        if self._leaving < LEAVING_MAX:
+            self._leaving += 1
+            self._service.tasks.start_handler("http 503", self._answer_full(sock))
+            return
         with contextlib.suppress(OSError):
             sock.send(FULL)
         sock.close()
+
+    async def _answer_full(self, sock: socket.socket) -> None:
+        """Reads what the client asks, so that its bytes do not reset our answer, and answers."""
+        stream = Stream(sock, self._loop)
+        try:
+            async with asyncio.timeout(LINGER_S):
+                await stream.read(expect=True)
+                await stream.write(FULL)
+                sock.shutdown(SHUT_WR)
+                while await stream.read(expect=True):
+                    pass
+        except (OSError, TimeoutError):
+            pass
+        finally:
+            stream.close()
+            self._leaving -= 1
 
     def _provide(self) -> None:
         provide, ledger = self._service.metrics.provide, self._shared.ledger

@@ -39,7 +39,7 @@ _END_TO_END: Final = frozenset(
 )
 _REQUEST_END_TO_END: Final = _END_TO_END | {"transfer-encoding"}
 
-_OPTIONS = re.compile(rf"(?:{TCHAR}+)?(?:[ \t]*,[ \t]*(?:{TCHAR}+)?)*")
+_OPTION = re.compile(f"{TCHAR}+")
 _NONE: Final[frozenset[str]] = frozenset()
 _USUAL: Final = {  # nearly every Connection field there is, and nothing in it to judge
     "keep-alive": frozenset({"keep-alive"}),
@@ -61,10 +61,10 @@ def connection_options(head: RequestHead | ResponseHead) -> frozenset[str]:
         return usual
     options = set()
     for value in values:
-        if not _OPTIONS.fullmatch(value):
-            raise head.fault(400, f"Connection {quote(value)} is no list of tokens")
-        options.update([option.strip(" \t") for option in value.lower().split(",")])
-    options.discard("")
+        listed = [option.strip(" \t") for option in value.lower().split(",")]
+        options.update([option for option in listed if option])  # empty ones: RFC 9110 §5.6.1.2
+    if not all(map(_OPTION.fullmatch, options)):
+        raise head.fault(400, f"Connection {quote(', '.join(values))} is no list of tokens")
     kept = _REQUEST_END_TO_END if isinstance(head, RequestHead) else _END_TO_END
     if not kept.isdisjoint(options):
         named = ", ".join(sorted(kept & options))

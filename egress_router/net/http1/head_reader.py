@@ -55,8 +55,7 @@ class HeadReader(Generic[HeadT]):
     def feed(self, data: bytes) -> HeadT | None:
         """The head once it is complete, else None; raises what the parser raises."""
         if self._scan is None:
-            # From 2: an empty line before a request must not be taken for the end of its head.
-            end = find_head_end(data, 5 if data.startswith(b"\r\n") else 0)
+            end = find_head_end(data)
             if end >= 0:
                 self.tail = data[end:]
                 return self._parse(data[:end], self._limits)

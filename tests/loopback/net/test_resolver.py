@@ -752,6 +752,28 @@ def test_family_that_cannot_be_looked_up_is_named(run, trouble):
             assert time.monotonic() - started < 1.2
             assert found.addresses == addresses("192.0.2.1")
             assert found.failed_families == (6,)
+            assert found.ttl_s > 0
+
+    run(scene())
+
+
+def test_family_that_failed_last_time_is_hardly_waited_for(run):
+    """B5-74: nameservers that drop AAAA delay the first lookup of a name, not every one."""
+
+    async def scene():
+        def script(asked: Asked) -> list[Send]:
+            return [honest(asked)] if asked.type == "A" else []
+
+        limits = LookupLimits(try_s=0.1, lookup_s=0.3)
+        async with resolving(script, limits=limits, other_family_s=3) as it:
+            await it.resolver.resolve("www.example.test")
+            it.clock.now += 6
+            queries = it.resolver.counts.queries
+            started = time.monotonic()
+            found = await it.resolver.resolve("www.example.test")
+            assert time.monotonic() - started < 0.2
+            assert it.resolver.counts.queries > queries
+            assert found.failed_families == (6,)
 
     run(scene())
 

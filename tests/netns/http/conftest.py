@@ -266,7 +266,7 @@ def scene(stage: Scene) -> Iterator[Scene]:
 
 @pytest.fixture(scope="session")
 def build() -> Any:
-    """Opens a world of a test's own: `with build(rules, EGRESS_…="1") as scene`."""
+    """Opens a world of a test's own, as a context manager: rules, records, variables."""
     return open_scene
 
 

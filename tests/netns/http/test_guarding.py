@@ -118,7 +118,7 @@ def test_outsiders_find_no_proxy(scene: Any) -> None:
     lab.run("outsider", ("ip", "route", "replace", "10.128.0.0/14", "via", "192.168.12.99"))
     try:
         for address in ("192.168.12.99", "10.128.0.5", "2001:db8:12::99"):
-            with scene.inside("outsider"), pytest.raises(OSError, match="timed out|refused"):
+            with scene.inside("outsider"), pytest.raises(OSError, match=r"timed out|refused"):
                 socket.create_connection((address, 8080), timeout=0.5).close()
     finally:
         lab.run("outsider", ("ip", "route", "del", "10.128.0.0/14"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import socket
 import threading
@@ -112,9 +113,10 @@ def test_a_reader_that_stops_stops_the_writer(scene: Any) -> None:
     client, server = opened(scene)
     server.sock.settimeout(0.5)
     sent = 0
-    with pytest.raises(TimeoutError):
-        while True:
+    with contextlib.suppress(TimeoutError):
+        while sent < 100 * len(PAYLOAD):  # far more than any buffers on the way hold
             sent += server.sock.send(PAYLOAD)
+    assert sent < 20 * len(PAYLOAD)
     server.sock.settimeout(10)
     rest = threading.Thread(target=lambda: (server.send(b"end"), server.finish()))
     rest.start()

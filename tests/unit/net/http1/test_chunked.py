@@ -167,6 +167,16 @@ def test_a_bad_size_is_refused_at_its_first_bad_byte() -> None:
             request_chunks().feed(data)
 
 
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize(
+    "line", [b";a" * 2040, b";a=" + b"a" * 4000, b';a="' + b'\\"' * 2000, b';a="' * 1000]
+)
+def test_a_long_extension_costs_no_more_than_its_length(line: bytes) -> None:
+    """Extensions made to confuse a pattern are refused at once."""
+    with pytest.raises(RefusalError):
+        request_chunks().feed(b"5" + line + b" \r\n")
+
+
 def test_payload_is_not_copied() -> None:
     """The payload comes as views of the bytes that were fed."""
     data = b"5\r\nhello\r\n3\r\nabc"

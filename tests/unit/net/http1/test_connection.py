@@ -59,6 +59,17 @@ def test_junk_in_connection_is_refused(value: bytes) -> None:
         connection_options(response(b"Connection: " + value + b"\r\n"))
 
 
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize("value", [b", " * 4000 + b"(", b"a," * 4000 + b"(", b"a" + b" " * 8000])
+def test_a_long_connection_field_costs_no_more_than_its_length(value: bytes) -> None:
+    """A field made to confuse a pattern is judged at once."""
+    if value.endswith(b"("):
+        with pytest.raises(RefusalError):
+            connection_options(request(b"Connection: " + value + b"\r\n"))
+    else:
+        assert connection_options(request(b"Connection: " + value + b"\r\n")) == {"a"}
+
+
 @pytest.mark.parametrize(
     "name",
     [

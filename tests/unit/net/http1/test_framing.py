@@ -131,6 +131,17 @@ def test_a_responses_framing_is_one_thing_or_the_upstreams_fault(
         assert response_framing(method, head) == expected
 
 
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize(
+    "value", [b", " * 4000, b"a, " * 2700 + b"(", b"a" + b" " * 8000 + b"(", b"a,\t" * 2700 + b"b"]
+)
+def test_a_long_coding_costs_no_more_than_its_length(value: bytes) -> None:
+    """A field made to confuse a pattern is refused at once."""
+    head = parse_request_head(b"GET x HTTP/1.1\r\n" + TE + value + b"\r\n\r\n")
+    with pytest.raises(RefusalError):
+        request_framing(head)
+
+
 @pytest.mark.parametrize("framing", [NO_BODY, CHUNKED, UNTIL_CLOSE, length(3)])
 def test_old_clients_get_no_chunks(framing: Framing) -> None:
     """A chunked body goes to HTTP/1.0 until the close; everything else goes as it came (row 52)."""

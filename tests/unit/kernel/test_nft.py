@@ -1,0 +1,142 @@
+from pathlib import Path
+
+import pytest
+
+from egress_router.errors import KernelError
+from egress_router.kernel import nft
+from egress_router.kernel.nft import Nft, _digest, _open_seal, _refused
+
+DIGEST = "0123456789abcdef" * 2
+BARE = """table inet egress_router {
+	comment "egress-router 00000000000000000000000000000000"
+	counter sent { }
+
+	set cluster4 {
+		type ipv4_addr
+		flags interval
+		elements = { 10.128.0.0/23 }
+	}
+
+	chain guard_input {
+		type filter hook input priority filter; policy accept;
+	}
+}
+"""
+SEAL = f"""	set seal {{
+		type mark
+		comment "{DIGEST}"
+	}}
+"""
+PLACES = ["	set cluster4 {", "	chain guard_input {"]
+
+
+@pytest.mark.parametrize("before", PLACES)
+@pytest.mark.parametrize("blank", ["", "\n"])
+def test_seal_is_found(before: str, blank: str) -> None:
+    """The seal is told from the rest wherever nft lists it, and the rest counts as before it."""
+    sealed = BARE.replace(before, f"{SEAL}{blank}{before}")
+    listing, digest = _open_seal(sealed)
+    assert digest == DIGEST
+    assert _digest(listing) == _digest(BARE)
+
+
+def test_no_seal() -> None:
+    """A table without a seal, or with one that says nothing, has none."""
+    assert _open_seal(BARE) == (BARE, None)
+    assert (
+        _open_seal(
+            BARE.replace("\tset cluster4", "\tset seal {\n\t\ttype mark\n\t}\n\tset cluster4")
+        )[1]
+        is None
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("10.128.0.0/23", "10.128.0.0/22"),
+        ("policy accept", "policy drop"),
+        ("\tcounter sent { }\n", ""),
+        ("hook input priority filter", "hook input priority mangle"),
+    ],
+)
+def test_every_word_counts(old: str, new: str) -> None:
+    """Whatever is changed in the listing changes its digest."""
+    assert _digest(BARE.replace(old, new)) != _digest(BARE)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            "\nError: syntax error, unexpected newline\nadd rule\n^^^^\n",
+            "load it: Error: syntax error, unexpected newline",
+        ),
+        (
+            "Error: Operation not permitted (you must be root)\n",
+            "load it: Error: Operation not permitted (you must be root); CAP_NET_ADMIN is needed",
+        ),
+        (
+            "Error: Could not process rule: Operation not supported\n",
+            "the node's kernel lacks nf_tables or its NAT and fib expressions",
+        ),
+        ("", "load it: no message"),
+    ],
+)
+def test_refusals(error: str, message: str) -> None:
+    """B7-99: nft's first line is shown, with what to do where that is known."""
+    assert message in str(_refused("load it", {"error": error}))
+
+
+WORKERS = {
+    "missing-library": (
+        'print(\'{"code": -1, "output": "", "error": "libnftables is not usable: no module"}\')',
+        "load libnftables: libnftables is not usable: no module; install python3-nftables",
+    ),
+    "ends-at-once": ("", "talk to nftables: the worker process ended"),
+    "silent": (
+        "import sys; sys.stdin.read()",
+        r"wait for nftables: no answer within 0.3 s; it was ended",
+    ),
+    "half-an-answer": (
+        "import sys; print('{\"code\": ', end='', flush=True); sys.stdin.read()",
+        r"wait for nftables: no answer within 0.3 s; it was ended",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_worker_of_no_use(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that cannot work, ends, or says nothing is an error in words, within the time."""
+    program, message = WORKERS[name]
+    script = tmp_path / "worker.py"
+    script.write_text(program, encoding="utf-8")
+    monkeypatch.setattr(nft, "_WORKER", script)
+    with Nft(0.3 if "0.3 s" in message else 20) as session:
+        with pytest.raises(KernelError) as caught:
+            session.observe_table()
+        assert message in str(caught.value)
+        assert caught.value.exit_code == 4
+
+
+def test_answer_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that comes byte by byte, with the next one behind it, is read whole."""
+    script = tmp_path / "worker.py"
+    script.write_text(
+        "import os, sys\n"
+        "def say(text):\n    for byte in text.encode(): os.write(1, bytes([byte]))\n"
+        'say(\'{"code": 0, "output": "ready", "error": ""}\\n\')\n'
+        "for line in sys.stdin:\n"
+        '    say(\'{"code": 0, "output": "\', )\n'
+        '    say("x" * 5000)\n'
+        '    say(\'", "error": ""}\\n\')\n',
+        encoding="utf-8",
+    )
+    monkeypatch.setattr(nft, "_WORKER", script)
+    with Nft(20) as session:
+        for _ in range(2):
+            table = session.observe_table()
+            assert table is not None
+            assert table.text == "x" * 5000
+            assert not table.ours
+    session.close()  # twice does no harm
