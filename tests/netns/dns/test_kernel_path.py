@@ -61,6 +61,7 @@ def test_the_kernel_spreads_new_connections_with_the_source_address(
     assert seen[:2] == seen[2:]
     assert router.server(8081) == THIRD
     assert router.port(8080)["forwarded"] == 0
+    assert not router.lines("drift_found"), "what the daemon itself set up is no drift"
     assert router.lab.ask("outsider", "tcp", ADDRESSES.source.v4, 8080, timeout=0.5) == "ETIMEDOUT"
 
 
