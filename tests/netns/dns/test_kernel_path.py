@@ -76,6 +76,20 @@ def test_what_the_kernel_cannot_translate_goes_through_the_daemon(forwarder: Bui
     assert router.port(8080)["forwarded"] == 1
 
 
+@pytest.mark.parametrize(("forwarding", "by_daemon"), [("1", 0), ("0", 1)])
+def test_ipv6_is_the_kernels_where_it_forwards(
+    forwarder: Build, forwarding: str, by_daemon: int
+) -> None:
+    """With the pod's sysctl the kernel carries IPv6 to IPv6; without it the daemon does."""
+    router = forwarder(pod_sysctls=(("net.ipv6.conf.all.forwarding", forwarding),))
+    router.init()
+    start(router, "8080 2001:db8:113::10 80")
+    answer = router.ask(8080, version=6)
+    assert isinstance(answer, Answer), answer
+    assert answer.source == ADDRESSES.source.v6
+    assert router.port(8080)["forwarded"] == by_daemon
+
+
 def test_open_connections_stay_where_they_are(forwarder: Build, until: Until) -> None:
     """A changed record moves new connections, and no other."""
     router = forwarder()
