@@ -199,7 +199,12 @@ class Connection:
         self._shared = shared
         self._dial: Dial | None = None
         shared.dialling.add(self)
-        self._dial = port.partners.connect(self._connected)
+        try:
+            self._dial = port.partners.connect(self._connected)
+        except Exception:
+            if self in shared.dialling:
+                self._fail("broken")
+            raise  # the loop's handler logs it; no other connection is concerned
 
     def cut(self) -> None:
         """Ends it while it is not connected yet."""
@@ -210,7 +215,8 @@ class Connection:
     def _connected(self, result: socket.socket | DialError) -> None:
         if isinstance(result, DialError):
             self._fail(self._shared.outside.trouble() or str(result))
-            self._port.probed()
+            # Not here: it may close the very listener that is accepting us.
+            self._shared.loop.call_soon(self._port.probed)
             return
         self._shared.dialling.discard(self)
         self._record.connected(result)

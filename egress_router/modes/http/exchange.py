@@ -45,7 +45,6 @@ from egress_router.net.http1.forward import (
 from egress_router.net.http1.framing import NO_BODY
 
 if TYPE_CHECKING:
-
     from egress_router.modes.http.client import Client
     from egress_router.modes.http.ledger import Record
     from egress_router.net.http1.head import RequestHead, ResponseHead
