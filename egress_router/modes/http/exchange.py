@@ -217,6 +217,7 @@ class _Exchange:
             upload.refused = True
         if upload.done or upload.refused:
             client.watchdog.enter(Phase.ANSWER)
+            client.stream.watch()  # a client that left while we dialled is told apart only now
         elif self._uploading is None:
             client.watchdog.enter(Phase.ANSWER if "expect" in self._head else Phase.BODY)
             self._uploading = client.shared.loop.create_task(self._run_upload(upstream.stream))
@@ -270,8 +271,7 @@ class _Exchange:
         else:
             client.drop_upstream(reset=not self._upload.done)
         keep = client_keeps(framing, head.version, keep_alive=wanted)
-        if not keep:
-            await client.linger()
+        client.lingers = not keep
         return keep
 
     async def _switch(self, upstream: Upstream, answer: ResponseHead, tail: bytes) -> None:
