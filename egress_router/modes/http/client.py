@@ -13,14 +13,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from egress_router.errors import RefusalError
 from egress_router.modes.http.answers import render_failure
 from egress_router.modes.http.exchange import serve_exchange
 from egress_router.modes.http.failure import ExpiredError, FailureError, failure_of_refusal
-from egress_router.modes.http.ledger import REFUSED, TUNNEL, Ledger, Record
+from egress_router.modes.http.ledger import REFUSED, TUNNEL, Record
+from egress_router.modes.http.prepared import REPEATED_MAX_BYTES
 from egress_router.modes.http.watchdog import Phase, Watchdog
 from egress_router.net.http1.answers import TUNNEL_ESTABLISHED, ProxyError
 from egress_router.net.http1.connection import keeps_alive
@@ -31,34 +31,14 @@ from egress_router.net.stream import READ_BYTES, Stream
 from egress_router.policy.target import check_host_fields, parse_authority
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from egress_router.modes.http.exchange import Upstream
-    from egress_router.modes.http.uplink import Uplink
-    from egress_router.net.http1.lines import HeadLimits
-    from egress_router.net.relay import Carrier, RelayEnd
-    from egress_router.net.wheel import IdleWheel
+    from egress_router.modes.http.prepared import PreparedRequest
+    from egress_router.modes.http.shared import Shared
+    from egress_router.modes.http.upstream import Upstream
+    from egress_router.net.relay import RelayEnd
 
 # Our answers to requests that were sound: what follows them on the connection is the next one.
 _SOUND_REQUEST = frozenset((403, 405, 417, 502, 504, 508))
 LINGER_BYTES = 1 << 20  # read and dropped behind a last answer, so that no reset overtakes it
-
-
-@dataclass(slots=True, kw_only=True)
-class Shared:
-    """What all client connections of a daemon have in common."""
-
-    uplink: Uplink
-    carrier: Carrier
-    ledger: Ledger
-    wheel: IdleWheel
-    ticks: tuple[int, ...]
-    head_limits: HeadLimits
-    loop: asyncio.AbstractEventLoop
-    release: Callable[[], None]
-    draining: bool = False
-    clients: set[Client] = field(default_factory=set)
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Client:
@@ -66,11 +46,13 @@ class Client:
 
     __slots__ = (
         "_handed_over",
+        "_repeated",
         "buffer",
         "idle",
         "left",
         "lingers",
         "peer",
+        "prepared",
         "shared",
         "stream",
         "task",
@@ -90,6 +72,8 @@ class Client:
         self.task: asyncio.Task[None] | None = None
         self.watchdog = Watchdog(shared.wheel, shared.ticks, self._expire)
         self._handed_over = False
+        self._repeated: dict[bytes, RequestHead] = {}  # the last head, by its very bytes
+        self.prepared: PreparedRequest | None = None
         shared.clients.add(self)
 
     async def serve(self) -> None:
@@ -156,7 +140,7 @@ class Client:
     async def _read_head(self, record: Record) -> RequestHead | None:
         """The next request's head, None if no request follows; raises FailureError."""
         reader = request_reader(self.shared.head_limits)
-        data, self.buffer = self.buffer, b""
+        data, self.buffer, whole = self.buffer, b"", b""
         try:
             if data:
                 self.watchdog.enter(Phase.HEAD)
@@ -172,7 +156,9 @@ class Client:
                     self.idle = False
                     self.watchdog.enter(Phase.HEAD)
                     record.restart()
-                head = reader.feed(data)
+                # Only what is a head from its first byte on: an equal slice is no equal head.
+                whole = b"" if reader.started else data
+                head = self._repeated.get(whole) or reader.feed(data)
         except RefusalError as refusal:
             raise failure_of_refusal(refusal) from refusal
         except ExpiredError as expired:
@@ -181,6 +167,9 @@ class Client:
             reason = "the head of the request was not complete in time"
             raise FailureError(408, ProxyError.HTTP_REQUEST_ERROR, reason, REFUSED) from expired
         self.buffer = reader.tail
+        if whole not in self._repeated:
+            keep = whole and not reader.tail and len(whole) <= REPEATED_MAX_BYTES
+            self._repeated = {whole: head} if keep else {}
         return head
 
     async def _serve_tunnel(self, head: RequestHead, record: Record) -> None:

@@ -2,12 +2,9 @@
 
 1. Everything about the request is judged before anything is looked up, and everything about its
    target before anything is dialled.
-2. A server's connection belongs to the client connection that opened it. It is used again for the
-   same target, and only if its address is among those that the new decision allows, and only if the
-   server has been silent since its last answer (RFC 9112 §9.2).
-3. A connection that was used before may die as the next request reaches it: a request that is
+2. A connection that was used before may die as the next request reaches it: a request that is
    idempotent and without a body is then tried once more, on a new one (RFC 9110 §9.2.2).
-4. An answer that has begun and cannot be finished ends the client's connection with a reset.
+3. An answer that has begun and cannot be finished ends the client's connection with a reset.
 """
 
 from __future__ import annotations
@@ -27,85 +24,35 @@ from egress_router.modes.http.failure import (
     upstream_failure,
 )
 from egress_router.modes.http.ledger import REFUSED, TUNNEL
+from egress_router.modes.http.prepared import (
+    PreparedRequest,
+    prepare_answer,
+    prepare_request,
+)
 from egress_router.modes.http.upload import Upload
+from egress_router.modes.http.upstream import DiedError, Upstream
 from egress_router.modes.http.watchdog import Phase
 from egress_router.net.http1.answers import ProxyError
 from egress_router.net.http1.connection import (
     SWITCHING,
     asks_websocket,
-    keeps_alive,
-    leaves_reusable,
 )
 from egress_router.net.http1.errors import UpstreamProtocolError
 from egress_router.net.http1.forward import (
-    client_keeps,
     forward_interim,
-    forward_request,
-    forward_response,
     forward_switch,
-    may_go_further,
 )
-from egress_router.net.http1.framing import request_framing, response_framing
-from egress_router.net.http1.head import HTTP_1_1, RequestHead, ResponseHead
-from egress_router.net.http1.head_reader import response_reader
-from egress_router.net.stream import Stream
-from egress_router.policy.target import check_host_fields, parse_absolute_uri
+from egress_router.net.http1.framing import NO_BODY
 
 if TYPE_CHECKING:
-    import socket
-
     from egress_router.modes.http.client import Client
     from egress_router.modes.http.ledger import Record
-    from egress_router.net.http1.framing import Framing
-    from egress_router.policy.prefixes import IPAddress
+    from egress_router.net.http1.head import RequestHead, ResponseHead
+    from egress_router.net.stream import Stream
     from egress_router.policy.rules import Decision
     from egress_router.policy.target import Target
 
-INTERIM_MAX = 32  # answers 1xx to one request; a server that sends more of them plays a game
 _IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
-
-
-class DiedError(Exception):
-    """A server's connection ended before the first byte of an answer."""
-
-
-class Upstream:
-    """A connection to a server, kept between two requests of one client."""
-
-    __slots__ = ("address", "alive", "stream", "target", "used")
-
-    def __init__(
-        self,
-        sock: socket.socket,
-        target: Target,
-        address: IPAddress,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        self.stream = Stream(sock, loop)
-        self.target = target
-        self.address = address
-        self.used = False
-        self.alive = True
-
-    def serves(self, target: Target, decision: Decision) -> bool:
-        """Whether the next request may go this way (rule 2)."""
-        return (
-            self.alive
-            and target == self.target
-            and self.address in decision.addresses
-            and self.stream.is_silent()
-        )
-
-    def rest(self) -> None:
-        """Between two requests: whatever the server says now ends the connection."""
-        self.used = True
-        self.stream.on_unasked = self.close
-        self.stream.watch()
-
-    def close(self, *, reset: bool = False) -> None:
-        """Ends it."""
-        self.alive = False
-        self.stream.close(reset=reset)
 
 
 async def serve_exchange(client: Client, head: RequestHead, record: Record) -> bool:
@@ -113,30 +60,26 @@ async def serve_exchange(client: Client, head: RequestHead, record: Record) -> b
 
     Raises RefusalError for a request that is none, FailureError for one that comes to nothing.
     """
-    framing = request_framing(head)
-    uri = parse_absolute_uri(head.target)
-    target = record.target = uri.target
-    required = head.version == HTTP_1_1
-    if not check_host_fields(target, head.values("host"), required=required):
+    request = client.prepared
+    if request is None or request.head is not head:
+        client.prepared = request = prepare_request(head)
+    target = record.target = request.target
+    if request.host_differs:
         record.note = "the Host field names another host; the target was sent instead"
-    if head.method == "OPTIONS" and not may_go_further(head):
+    if not request.rendered:
         record.reason, record.status, record.answered = "Max-Forwards is 0", 200, True
         await client.stream.write(render_options(close=True))
         return False
-    path = "*" if uri.bare and head.method == "OPTIONS" else uri.path
-    request = forward_request(
-        head, framing, path=path, host=target.host_field, via=PSEUDONYM, keep_alive=True
-    )
     client.watchdog.enter(Phase.CONNECT)
     client.stream.watch()
-    exchange = _Exchange(client, head, framing, record)
+    exchange = _Exchange(client, request, record)
     decision = client.shared.uplink.remembered(target)
     if decision is None or not decision.allowed:
         decision = await client.shared.uplink.decide(target, record)
     else:
         record.rule, record.reason = decision.rule, decision.reason
     try:
-        return await exchange.run(request, target, decision)
+        return await exchange.run(decision)
     except BaseException:
         client.drop_upstream(reset=True)
         raise
@@ -145,18 +88,19 @@ async def serve_exchange(client: Client, head: RequestHead, record: Record) -> b
 class _Exchange:
     """The state of one exchange."""
 
-    __slots__ = ("_client", "_framing", "_head", "_record", "_upload", "_uploading")
+    __slots__ = ("_client", "_head", "_record", "_request", "_upload", "_uploading")
 
-    def __init__(self, client: Client, head: RequestHead, framing: Framing, record: Record) -> None:
+    def __init__(self, client: Client, request: PreparedRequest, record: Record) -> None:
         self._client = client
-        self._head = head
-        self._framing = framing
+        self._request = request
+        self._head = request.head
         self._record = record
-        self._upload = Upload(client, framing, record)
+        self._upload = Upload(client, request.framing, record)
         self._uploading: asyncio.Task[None] | None = None
 
-    async def run(self, request: bytes, target: Target, decision: Decision) -> bool:
+    async def run(self, decision: Decision) -> bool:
         """Sends the request, passes the answer on."""
+        request, target = self._request.rendered, self._request.target
         upstream = await self._reach(target, decision)
         early = self._upload.take_buffered()
         try:
@@ -197,8 +141,8 @@ class _Exchange:
     async def _reach_again(
         self, upstream: Upstream, target: Target, decision: Decision, died: DiedError
     ) -> Upstream:
-        """Rule 3, or the error as it was."""
-        bodyless = self._upload.done and not self._record.bytes_up
+        """Rule 2, or the error as it was."""
+        bodyless = self._request.framing == NO_BODY
         if not (upstream.used and bodyless and self._head.method in _IDEMPOTENT):
             raise died
         self._client.drop_upstream()
@@ -221,58 +165,42 @@ class _Exchange:
         elif self._uploading is None:
             client.watchdog.enter(Phase.ANSWER if "expect" in self._head else Phase.BODY)
             self._uploading = client.shared.loop.create_task(self._run_upload(upstream.stream))
-        reader = response_reader(client.shared.head_limits)
-        data, interim, came = b"", 0, False
-        while True:
-            head = reader.feed(data)
-            if head is None:
-                data = await self._read(upstream, came=came)
-                came = True
-                continue
-            if head.status >= 200 or head.status == SWITCHING:
-                return head, reader.tail
-            interim += 1
-            if interim > INTERIM_MAX:
-                raise UpstreamProtocolError(f"more than {INTERIM_MAX} interim answers")
-            out = forward_interim(head, client_version=self._head.version, via=PSEUDONYM)
-            if out:
-                await client.stream.write(out)
-            data, reader = reader.tail, response_reader(client.shared.head_limits)
+        return await upstream.read_head(client.shared.head_limits, self._pass_interim)
 
-    async def _read(self, upstream: Upstream, *, came: bool) -> bytes:
-        try:
-            data = await upstream.stream.read(expect=True)
-        except OSError as error:
-            if came:
-                reason = f"the server broke off its answer: {error.strerror}"
-                raise upstream_failure(502, ProxyError.HTTP_RESPONSE_INCOMPLETE, reason) from error
-            raise DiedError from error
-        if data:
-            return data
-        if came:
-            reason = "the server closed its connection within the head of its answer"
-            raise upstream_failure(502, ProxyError.HTTP_RESPONSE_INCOMPLETE, reason)
-        raise DiedError
+    async def _pass_interim(self, head: ResponseHead) -> None:
+        out = forward_interim(head, client_version=self._head.version, via=PSEUDONYM)
+        if out:
+            await self._client.stream.write(out)
 
     async def _answer(self, upstream: Upstream, answer: ResponseHead, tail: bytes) -> bool:
-        client, head = self._client, self._head
-        framing = response_framing(head.method, answer)
-        wanted = self._upload.done and not client.shared.draining and keeps_alive(head)
-        out = forward_response(
-            answer, framing, client_version=head.version, via=PSEUDONYM, keep_alive=wanted
-        )
+        client, upload = self._client, self._upload
+        wanted = upload.done and not client.shared.draining and self._request.keeps_alive
+        known = upstream.prepared
+        if (
+            known is None
+            or known.head is not answer
+            or known.request is not self._request
+            or known.wanted is not wanted
+        ):
+            known = prepare_answer(answer, self._request, wanted=wanted)
+            upstream.prepared = known
         client.watchdog.enter(Phase.BODY)
         self._record.status = answer.status
-        kept = await pass_body(
-            upstream.stream, client, out, tail, framing, head.version, self._record
+        whole = await pass_body(
+            upstream.stream,
+            client,
+            known.rendered,
+            tail,
+            known.framing,
+            self._head.version,
+            self._record,
         )
-        if kept and self._upload.done and leaves_reusable(answer, framing):
+        if whole and upload.done and known.server_stays:
             upstream.rest()
         else:
-            client.drop_upstream(reset=not self._upload.done)
-        keep = client_keeps(framing, head.version, keep_alive=wanted)
-        client.lingers = not keep
-        return keep
+            client.drop_upstream(reset=not upload.done)
+        client.lingers = not known.client_stays
+        return known.client_stays
 
     async def _switch(self, upstream: Upstream, answer: ResponseHead, tail: bytes) -> None:
         if not asks_websocket(self._head):
@@ -295,6 +223,7 @@ class _Exchange:
         except OSError:
             client.leave()
             return
+        client.stream.watch()  # as above, now that nobody reads
         if client.watchdog.phase is Phase.BODY and not self._record.answered:
             client.watchdog.enter(Phase.ANSWER)
 

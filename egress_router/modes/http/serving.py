@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 
 from egress_router.errors import KernelError
 from egress_router.modes.http.answers import FULL
-from egress_router.modes.http.client import Client, Shared
+from egress_router.modes.http.client import Client
 from egress_router.modes.http.ledger import KINDS, Ledger
+from egress_router.modes.http.shared import Shared
 from egress_router.modes.http.uplink import Uplink
 from egress_router.modes.http.watchdog import phase_ticks
 from egress_router.net.http1.lines import HeadLimits

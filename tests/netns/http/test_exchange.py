@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from ipaddress import ip_address
 from typing import Any
 
@@ -414,3 +415,45 @@ def test_query_and_credentials_stay_out_of_the_log(scene: Any) -> None:
     assert (line["bytes_up"], line["bytes_down"]) == (0, 2)
     assert line["client"].startswith("10.128.2.10:")
     assert not any(f"hush{number}" in scene.daemon.output() for number in (1, 2, 3))
+
+
+def test_equal_slices_are_no_equal_requests(scene: Any) -> None:
+    """What is remembered of a head holds for a head with the same bytes, and for nothing less."""
+    origin = scene.origin()
+    client = scene.connect()
+    end = b" HTTP/1.1\r\nHost: x\r\n\r\n"
+    server = None
+    for path in ("/one", "/two", "/two"):
+        client.send(f"GET http://other.test:{origin.port}{path}".encode())
+        time.sleep(0.05)  # so that the slices arrive as slices; either way the paths must be right
+        client.send(end)
+        server = server or origin.accept()
+        assert server.until(b"\r\n\r\n").startswith(f"GET {path} ".encode())
+        server.send(OK)
+        client.answer()
+    client.send(end)
+    assert client.answer()[0] == 400
+
+
+def test_equal_heads_get_their_own_answers(scene: Any) -> None:
+    """The same head again, from client and server, with another body behind it each time."""
+    origin = scene.origin()
+    client = scene.connect()
+    head = request(origin, "Content-Length: 1\r\n", method="POST")
+    server = None
+    for body in (b"a", b"b", b"c"):
+        client.send(head)
+        client.send(body)
+        server = server or origin.accept()
+        server.until(b"\r\n\r\n")
+        assert server.exactly(1) == body
+        server.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n" + body)
+        assert client.answer()[2] == body
+    client.send(request(origin, method="HEAD"))
+    server.until(b"\r\n\r\n")
+    server.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n")
+    assert client.until(b"\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+    client.send(head + b"d")
+    server.until(b"\r\n\r\nd")
+    server.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nd")
+    assert client.answer()[2] == b"d"
