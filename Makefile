@@ -34,6 +34,7 @@ format: $(STAMP)
 bench: $(STAMP) system
 	$(BIN)/python -m bench.redirect
 	$(BIN)/python -m bench.http
+	$(BIN)/python -m bench.dns --rounds 3
 
 # Debian's packages, where they are missing and we may install them; elsewhere their absence is
 # told by name.

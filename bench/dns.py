@@ -258,7 +258,7 @@ def print_ratios(title: str, columns: list[list[float]]) -> None:
 def wait_for_port(lab: Lab) -> None:
     """Returns when the port under load accepts."""
     argv = (*BARE_PYTHON, idle.__file__, str(ADDRESSES.pod.v4), str(FIRST_PORT), "0")
-    lab.run("client", argv, timeout=30)
+    lab.run("client", argv, timeout=100)
 
 
 def measure_idle(lab: Lab, process: Process, count: int) -> float:

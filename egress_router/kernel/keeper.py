@@ -73,6 +73,7 @@ class Keeper:
         self._nameservers = nameservers
         self._claim = claim
         self._forwards = forwards
+        self._set_just_now = False
         self._forward_table = ForwardTable()
         self._netlink = Netlink()
         self._nft: Nft | None = None
@@ -102,6 +103,8 @@ class Keeper:
             return Look(router=router, reason=str(error))
         if isinstance(desired, str):
             return Look(router=router, reason=found if isinstance(found, str) else desired)
+        if self._set_just_now:  # what was observed before that is no drift
+            self._set_just_now, observed = False, self._observe()
         findings = find_drift(observed, desired)
         failure: str | None = None
         repaired: tuple[Finding, ...] = ()
@@ -169,7 +172,7 @@ class Keeper:
         return self._kept
 
     def _forwarding(self, snapshot: Desired) -> Desired:
-        """The same state with IPv4 forwarding on both links, set at once: it is no drift."""
+        """The same state with IPv4 forwarding on both links, set at once."""
         settings = tuple(
             dataclasses.replace(setting, value=1) if setting.name == "forwarding" else setting
             for setting in snapshot.settings
@@ -177,6 +180,7 @@ class Keeper:
         for setting in settings:
             if setting.name == "forwarding":
                 self._netlink.set_setting(setting)
+                self._set_just_now = True
         return dataclasses.replace(snapshot, settings=settings)
 
     def _with_known_defaults(self, observed: Observed) -> Observed:

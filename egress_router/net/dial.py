@@ -26,7 +26,7 @@ from egress_router.net.egress import bind_to
 from egress_router.net.endpoint import family_of, socket_address, tune_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from egress_router.net.egress import Egress
     from egress_router.net.endpoint import IPAddress
@@ -120,12 +120,49 @@ async def dial(
     The order of the addresses counts, within each family; the first one's family goes first.
     Raises DialError. A cancelled dial leaves no socket behind.
     """
-    usable = [address for address in addresses if egress.source_for(address) is not None]
-    if not usable:
-        missing = (Failure(address=one, cause=DialCause.NO_SOURCE) for one in addresses)
-        raise DialError(port, tuple(missing))
+    done: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
+
+    def ended(result: socket.socket | DialError) -> None:
+        if done.done():  # cancelled, and our part below has not had its turn yet
+            if not isinstance(result, DialError):
+                result.close()
+        elif isinstance(result, DialError):
+            done.set_exception(result)
+        else:
+            done.set_result(result)
+
+    attempts = start_dial(addresses, port, egress, ended, health=health, limits=limits)
+    try:
+        return await done
+    except BaseException:
+        attempts.cancel()
+        if done.done() and not done.cancelled() and done.exception() is None:
+            done.result().close()  # it won in the very turn of the loop in which we were cancelled
+        raise
+
+
+def start_dial(  # noqa: PLR0913 - as `dial`, and whom to tell
+    addresses: Sequence[IPAddress],
+    port: int,
+    egress: Egress,
+    on_end: Callable[[socket.socket | DialError], object],
+    *,
+    health: Health,
+    limits: DialLimits = _DEFAULT_LIMITS,
+) -> Dial:
+    """The same without a task: `on_end` is called once, perhaps within this call.
+
+    It gets the connected socket, which is its own then, or the error.
+    """
+    usable = [address for address in addresses if egress.bound(address.version) is not None]
     ordered = health.order(interleave(usable), port)[: limits.tries]
-    return await _Race(ordered, port, egress, health, limits).run()
+    attempts = Dial(ordered, port, egress, health, limits)
+    if usable:
+        attempts.start(on_end)
+    else:
+        missing = (Failure(address=one, cause=DialCause.NO_SOURCE) for one in addresses)
+        on_end(DialError(port, tuple(missing)))
+    return attempts
 
 
 def interleave(addresses: Sequence[IPAddress]) -> tuple[IPAddress, ...]:
@@ -141,22 +178,21 @@ def interleave(addresses: Sequence[IPAddress]) -> tuple[IPAddress, ...]:
     return tuple(one for one in chain(*zip_longest(first, other)) if one is not None)
 
 
-class _Race:
-    """All attempts of one dial."""
+class Dial:
+    """All attempts of one dial; made by `start_dial`."""
 
     __slots__ = (
-        "_done",
         "_egress",
+        "_end",
         "_failures",
         "_health",
         "_left",
         "_limits",
         "_loop",
+        "_next",
+        "_on_end",
         "_open",
         "_port",
-        "_started",
-        "_timers",
-        "_winner",
     )
 
     def __init__(
@@ -173,50 +209,37 @@ class _Race:
         self._health = health
         self._limits = limits
         self._loop = asyncio.get_running_loop()
-        self._done: asyncio.Future[None] = self._loop.create_future()
-        self._open: dict[IPAddress, socket.socket] = {}
-        self._started: list[IPAddress] = []
+        self._open: dict[int, tuple[IPAddress, socket.socket]] = {}  # in the order of their start
         self._failures: list[Failure] = []
-        self._winner: socket.socket | None = None
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._end: asyncio.TimerHandle | None = None
+        self._next: asyncio.TimerHandle | None = None
+        self._on_end: Callable[[socket.socket | DialError], object] | None = None
 
-    async def run(self) -> socket.socket:
-        """The winner; raises DialError."""
-        self._timers["end"] = self._loop.call_later(self._limits.dial_s, self._time_out)
-        try:
-            self._start_next()
-            await self._done
-        except BaseException:
-            if self._winner is not None:
-                self._winner.close()
-            raise
-        finally:
-            for timer in self._timers.values():
-                timer.cancel()
-            for sock in self._open.values():
-                self._drop(sock)
-        if self._winner is None:
-            raise DialError(self._port, tuple(self._failures))
-        return self._winner
+    def start(self, on_end: Callable[[socket.socket | DialError], object]) -> None:
+        """Begins; only `start_dial` calls this."""
+        self._on_end = on_end
+        self._end = self._loop.call_later(self._limits.dial_s, self._time_out)
+        self._start_next()
+
+    def cancel(self) -> None:
+        """Gives all attempts up; nobody is told. Does nothing after the end."""
+        self._on_end = None
+        self._clear()
 
     def _start_next(self) -> None:
-        if timer := self._timers.pop("next", None):
-            timer.cancel()
-        while self._left and not self._done.done():
+        self._stop_waiting()
+        while self._left and self._on_end is not None:
             address = self._left.pop()
-            self._started.append(address)
             try:
                 self._start(address)
             except OSError as error:
                 self._note(address, _cause_of(error))
                 continue
-            if self._left and not self._done.done():
-                self._timers["next"] = self._loop.call_later(
-                    self._limits.stagger_s, self._start_next
-                )
+            if self._left and self._on_end is not None:
+                self._next = self._loop.call_later(self._limits.stagger_s, self._start_next)
             return
         if not self._open:
-            self._end()
+            self._finish(None)
 
     def _start(self, address: IPAddress) -> None:
         sock = socket.socket(
@@ -230,42 +253,43 @@ class _Race:
             except BlockingIOError as error:
                 if error.errno != errno.EINPROGRESS:
                     raise
-                self._open[address] = sock
-                self._loop.add_writer(sock.fileno(), self._on_writable, address)
-            else:
-                self._win(address, sock)
+                descriptor = sock.fileno()
+                self._open[descriptor] = (address, sock)
+                self._loop.add_writer(descriptor, self._on_writable, descriptor)
+                return
         except BaseException:
             sock.close()
             raise
+        self._win(address, sock)
 
-    def _on_writable(self, address: IPAddress) -> None:
-        sock = self._open.pop(address)
-        self._loop.remove_writer(sock.fileno())
+    def _on_writable(self, descriptor: int) -> None:
+        if descriptor not in self._open:
+            return  # given up in the turn of the loop that reported it
+        self._loop.remove_writer(descriptor)
+        address, sock = self._open[descriptor]
         if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            del self._open[descriptor]
             sock.close()
             self._note(address, _cause_of(OSError(code, os.strerror(code))))
             self._start_next()
-        elif self._done.done():
-            sock.close()
-        else:
-            self._win(address, sock)
-
-    def _win(self, address: IPAddress, sock: socket.socket) -> None:
-        self._winner = sock
-        self._health.note_alive(address, self._port)
+            return
         # Those that began earlier and are not there yet have had 250 ms more: they are slow or
         # dead, and need not cost the next dial the same.
-        for earlier in self._started[: self._started.index(address)]:
-            if earlier in self._open:
-                self._health.note_failed(earlier, self._port)
-        self._end()
+        for other, (earlier, _) in self._open.items():
+            if other == descriptor:
+                break
+            self._health.note_failed(earlier, self._port)
+        del self._open[descriptor]
+        self._win(address, sock)
+
+    def _win(self, address: IPAddress, sock: socket.socket) -> None:
+        self._health.note_alive(address, self._port)
+        self._finish(sock)
 
     def _time_out(self) -> None:
-        if self._done.done():
-            return
-        for address in self._open:
+        for address, _ in self._open.values():
             self._note(address, DialCause.TIMED_OUT)
-        self._end()
+        self._finish(None)
 
     def _note(self, address: IPAddress, cause: DialCause) -> None:
         self._failures.append(Failure(address=address, cause=cause))
@@ -273,13 +297,28 @@ class _Race:
         if cause in (DialCause.REFUSED, DialCause.UNREACHABLE, DialCause.TIMED_OUT):
             self._health.note_failed(address, self._port)
 
-    def _end(self) -> None:
-        if not self._done.done():
-            self._done.set_result(None)
+    def _finish(self, winner: socket.socket | None) -> None:
+        on_end, self._on_end = self._on_end, None
+        self._clear()
+        if on_end is not None:
+            on_end(winner or DialError(self._port, tuple(self._failures)))
+        elif winner is not None:
+            winner.close()
 
-    def _drop(self, sock: socket.socket) -> None:
-        self._loop.remove_writer(sock.fileno())
-        sock.close()
+    def _clear(self) -> None:
+        self._stop_waiting()
+        if self._end is not None:
+            self._end.cancel()
+            self._end = None
+        for descriptor, (_, sock) in self._open.items():
+            self._loop.remove_writer(descriptor)
+            sock.close()
+        self._open.clear()
+
+    def _stop_waiting(self) -> None:
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
 
 
 def _cause_of(error: OSError) -> DialCause:

@@ -47,7 +47,8 @@ class Health:
 
     def note_alive(self, address: IPAddress, port: int) -> None:
         """A connection to it came about."""
-        self._avoided_until.pop((address, port), None)
+        if self._avoided_until:
+            self._avoided_until.pop((address, port), None)
 
     def avoided(self) -> tuple[Endpoint, ...]:
         """The endpoints that come last now, for metrics and status."""

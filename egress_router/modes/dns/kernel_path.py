@@ -66,6 +66,7 @@ class KernelPath:
         self._service = service
         self._forwards = forwards
         self._stale = asyncio.Event()
+        self._closed = False
         self._loaded: tuple[Router, tuple[Forward, ...]] | None = None
         self._six = observe_forwarding6()
 
@@ -81,6 +82,7 @@ class KernelPath:
 
     async def close(self) -> None:
         """Takes the table away."""
+        self._closed = True
         if self._loaded is None:
             return
         with contextlib.suppress(KernelError):  # there is nobody left to do anything about it
@@ -104,7 +106,7 @@ class KernelPath:
 
     async def _bring_up_to_date(self) -> None:
         router = self._watch.router
-        if router is None:
+        if router is None or self._closed:
             return
         forwards = tuple(filter(None, map(self._possible, self._forwards())))
         if (router, forwards) != self._loaded:

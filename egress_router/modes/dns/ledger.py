@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from dataclasses import dataclass
@@ -50,7 +51,8 @@ class Record:
 
     def connected(self, upstream: socket.socket) -> None:
         """There is a connection to a partner."""
-        self._upstream = upstream.getpeername()[:2]
+        with contextlib.suppress(OSError):  # it may be gone again; the relay will say so
+            self._upstream = upstream.getpeername()[:2]
         self._counts.forwarded += 1
         if is_logged(events.DNS_CONNECTED):
             self._write(events.DNS_CONNECTED)

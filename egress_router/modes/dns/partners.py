@@ -13,7 +13,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from egress_router.modes.dns.sockets import reset
-from egress_router.net.dial import DialError, DialLimits, dial
+from egress_router.net.dial import DialError, DialLimits, dial, start_dial
 from egress_router.net.health import Health, rotate
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from egress_router.config.dns import DnsTimes
     from egress_router.modes.dns.names import Name
     from egress_router.modes.dns.outside import Outside
+    from egress_router.net.dial import Dial
     from egress_router.net.endpoint import IPAddress
 
 TRIES = 3  # the originals' `retries 3`, each on another address
@@ -69,12 +70,13 @@ class Partners:
         """What failed did so for a reason of our own: nothing is known of any address."""
         self._health = Health()
 
-    async def connect(self) -> socket.socket:
-        """A connection to the next partner, or to another one; raises DialError."""
-        return await dial(
+    def connect(self, on_end: Callable[[socket.socket | DialError], object]) -> Dial:
+        """Connects to the next partner, or to another one; see `start_dial`."""
+        return start_dial(
             self._in_turn(),
             self.port,
             self._outside.egress,
+            on_end,
             health=self._health,
             limits=self._limits,
         )

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from egress_router.config.dns_destination import DnsDestination
     from egress_router.modes.dns.names import Name
     from egress_router.modes.dns.outside import Outside
+    from egress_router.net.dial import Dial
     from egress_router.net.listen import Admission
     from egress_router.net.relay import Carrier, RelayEnd
-    from egress_router.service.tasks import Tasks
 
 LOOPBACK = "lo"
 EVERYWHERE = (IPv4Address(0), IPv6Address(0))  # of one link: each socket is bound to it
@@ -45,13 +45,12 @@ class Shared:
     outside: Outside
     carrier: Carrier
     admission: Admission
-    tasks: Tasks
     loop: asyncio.AbstractEventLoop
     cluster: str = ""
     trouble: str = "the network was not looked at yet"
     draining: bool = False
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-    dialling: set[asyncio.Task[None]] = field(default_factory=set)
+    dialling: set[Connection] = field(default_factory=set)
 
     def release(self) -> None:
         """A connection has ended."""
@@ -82,7 +81,7 @@ class Port:
             destination.target_port,
             shared.outside,
             times,
-            changed=self._probed,
+            changed=self.probed,
         )
         self._shared = shared
         self._listener: Listener | None = None
@@ -138,7 +137,8 @@ class Port:
             return f"no partner answers at {listed} port {partners.port}"
         return ""
 
-    def _probed(self) -> None:
+    def probed(self) -> None:
+        """Partners have been found dead or alive."""
         self.settle()
         self._tell()
 
@@ -179,37 +179,58 @@ class Port:
         return f"{self.destination.host}:{self.destination.target_port}"
 
     def _accept(self, sock: socket.socket, peer: tuple[str, int]) -> None:
-        record = Record(self.destination, self.counts, peer)
-        task = self._shared.tasks.start_handler("dns connection", self._serve(sock, record))
-        self._shared.dialling.add(task)
-        task.add_done_callback(self._shared.dialling.discard)
+        Connection(self, sock, Record(self.destination, self.counts, peer), self._shared)
 
     def _turn_away(self, sock: socket.socket, peer: tuple[str, int]) -> None:
         reset(sock)
         limit = self._shared.admission.limit
         Record(self.destination, self.counts, peer).refused(f"{limit} connections are open")
 
-    async def _serve(self, client: socket.socket, record: Record) -> None:
-        """Connects a client to a partner; from then on the relay has both sockets."""
-        shared = self._shared
+
+class Connection:
+    """One client, from its acceptance until a relay has it; no task, for there is little to do."""
+
+    __slots__ = ("_client", "_dial", "_port", "_record", "_shared")
+
+    def __init__(self, port: Port, client: socket.socket, record: Record, shared: Shared) -> None:
+        self._port = port
+        self._client = client
+        self._record = record
+        self._shared = shared
+        self._dial: Dial | None = None
+        shared.dialling.add(self)
         try:
-            upstream = await self.partners.connect()
-        except BaseException as error:
-            reset(client)
-            cut = isinstance(error, asyncio.CancelledError)
-            record.failed("cut" if cut else shared.outside.trouble() or str(error))
-            shared.release()
-            if not isinstance(error, DialError):
-                raise
-            self._probed()
+            self._dial = port.partners.connect(self._connected)
+        except Exception:
+            if self in shared.dialling:
+                self._fail("broken")
+            raise  # the loop's handler logs it; no other connection is concerned
+
+    def cut(self) -> None:
+        """Ends it while it is not connected yet."""
+        if self._dial is not None:
+            self._dial.cancel()
+        self._fail("cut")
+
+    def _connected(self, result: socket.socket | DialError) -> None:
+        if isinstance(result, DialError):
+            self._fail(self._shared.outside.trouble() or str(result))
+            # Not here: it may close the very listener that is accepting us.
+            self._shared.loop.call_soon(self._port.probed)
             return
-        record.connected(upstream)
+        self._shared.dialling.discard(self)
+        self._record.connected(result)
+        self._shared.carrier.carry(self._client, result, self._ended)
 
-        def ended(end: RelayEnd) -> None:
-            record.ended(end)
-            shared.release()
+    def _fail(self, reason: str) -> None:
+        self._shared.dialling.discard(self)
+        reset(self._client)
+        self._record.failed(reason)
+        self._shared.release()
 
-        shared.carrier.carry(client, upstream, ended)
+    def _ended(self, end: RelayEnd) -> None:
+        self._record.ended(end)
+        self._shared.release()
 
 
 def open_port(port: int, links: tuple[str, ...]) -> tuple[socket.socket, ...]:

@@ -57,7 +57,6 @@ class Serving:
             outside=Outside(),
             carrier=Carrier(self._loop, idle_s=config.times.idle_s),
             admission=Admission(self._admitted()),
-            tasks=service.tasks,
             loop=self._loop,
         )
         check_s = config.times.check_of(kernel=kernel)
@@ -99,8 +98,8 @@ class Serving:
         if self._path is not None:
             await self._path.close()
         self._watch.close()
-        for task in tuple(self._shared.dialling):
-            task.cancel()
+        for connection in tuple(self._shared.dialling):
+            connection.cut()
         self._shared.carrier.close()
         await self._resolver.close()
         self._shared.outside.close()

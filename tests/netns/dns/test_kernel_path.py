@@ -61,6 +61,7 @@ def test_the_kernel_spreads_new_connections_with_the_source_address(
     assert seen[:2] == seen[2:]
     assert router.server(8081) == THIRD
     assert router.port(8080)["forwarded"] == 0
+    assert not router.lines("drift_found"), "what the daemon itself set up is no drift"
     assert router.lab.ask("outsider", "tcp", ADDRESSES.source.v4, 8080, timeout=0.5) == "ETIMEDOUT"
 
 
@@ -73,6 +74,20 @@ def test_what_the_kernel_cannot_translate_goes_through_the_daemon(forwarder: Bui
     assert isinstance(answer, Answer), answer
     assert answer.source == ADDRESSES.source.v4
     assert router.port(8080)["forwarded"] == 1
+
+
+@pytest.mark.parametrize(("forwarding", "by_daemon"), [("1", 0), ("0", 1)])
+def test_ipv6_is_the_kernels_where_it_forwards(
+    forwarder: Build, forwarding: str, by_daemon: int
+) -> None:
+    """With the pod's sysctl the kernel carries IPv6 to IPv6; without it the daemon does."""
+    router = forwarder(pod_sysctls=(("net.ipv6.conf.all.forwarding", forwarding),))
+    router.init()
+    start(router, "8080 2001:db8:113::10 80")
+    answer = router.ask(8080, version=6)
+    assert isinstance(answer, Answer), answer
+    assert answer.source == ADDRESSES.source.v6
+    assert router.port(8080)["forwarded"] == by_daemon
 
 
 def test_open_connections_stay_where_they_are(forwarder: Build, until: Until) -> None:

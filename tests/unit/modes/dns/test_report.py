@@ -1,0 +1,69 @@
+"""What the forwarder tells about itself stays bounded by the configuration."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from egress_router.modes.dns.ledger import PortCounts
+from egress_router.modes.dns.names import Knowledge
+from egress_router.modes.dns.report import OTHER, SERIES_MAX, provide_report
+from egress_router.net.servers import ResolverCounts
+from egress_router.service import metrics
+from egress_router.service.metric_registry import Metrics
+
+
+def values(serving: Any) -> dict[str, Any]:
+    """What each metric reads, by its name."""
+    registry = Metrics()
+    provide_report(SimpleNamespace(metrics=registry, provide_status=lambda _: None), serving)
+    return {metric.name: read() for metric, read in registry._sources.items()}
+
+
+def serving(count: int) -> Any:
+    """A forwarder with as many ports and names, each with one failed connection."""
+    names = {
+        f"n{index}.test": SimpleNamespace(
+            text=f"n{index}.test", literal=None, state=Knowledge.STALE, age_s=3.0, addresses=(1, 2)
+        )
+        for index in range(count)
+    }
+    ports = [
+        SimpleNamespace(
+            destination=SimpleNamespace(port=index + 1),
+            counts=PortCounts(failed=1, active=2, bytes_up=3),
+            is_open=True,
+        )
+        for index in range(count)
+    ]
+    return SimpleNamespace(
+        names=names,
+        ports=ports,
+        datagrams=(),
+        admission=SimpleNamespace(limit=7, active=0),
+        resolver=SimpleNamespace(counts=ResolverCounts(queries=4)),
+    )
+
+
+def test_each_port_and_name_has_its_series() -> None:
+    """State, age and count by name; verdicts, bytes and open connections by port."""
+    found = values(serving(2))
+    assert found[metrics.DNS_QUERIES.name]["queries",] == 4
+    assert found[metrics.DNS_CONNECTIONS.name]["1", "failed"] == 1
+    assert found[metrics.DNS_ACTIVE.name] == {("1",): 2, ("2",): 2}
+    assert found[metrics.DNS_BYTES.name]["2", "up"] == 3
+    assert found[metrics.DNS_PORT_OPEN.name] == {("1",): 1.0, ("2",): 1.0}
+    states = found[metrics.DNS_NAME_STATE.name]
+    assert [state for (name, state), on in states.items() if on and name == "n1.test"] == ["stale"]
+    assert found[metrics.DNS_NAME_AGE.name]["n0.test",] == 3.0
+    assert found[metrics.DNS_NAME_ADDRESSES.name]["n0.test",] == 2
+
+
+def test_a_long_list_shares_a_label() -> None:
+    """What lies beyond the bound is counted together, and no count is lost."""
+    found = values(serving(SERIES_MAX + 5))
+    for name in (metrics.DNS_CONNECTIONS.name, metrics.DNS_BYTES.name, metrics.DNS_ACTIVE.name):
+        assert len({labels[0] for labels in found[name]}) == SERIES_MAX + 1
+    assert found[metrics.DNS_CONNECTIONS.name][OTHER, "failed"] == 5
+    assert len(found[metrics.DNS_PORT_OPEN.name]) == SERIES_MAX
+    assert len(found[metrics.DNS_NAME_AGE.name]) == SERIES_MAX
