@@ -6,7 +6,8 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 JOBS    ?= 2
 SYSTEM  := python3-venv nftables libnftables1 iproute2 tcpdump conntrack curl procps iputils-ping \
-           iputils-arping util-linux nginx-light wget git openssl
+           iputils-arping util-linux nginx-light wget git openssl dnsmasq-base
+PEERS   := wrk squid tinyproxy haproxy
 
 .PHONY: help demo test lint format bench system clean
 help:
@@ -31,6 +32,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+bench: SYSTEM += $(PEERS)
 bench: $(STAMP) system
 	$(BIN)/python -m bench.redirect
 	$(BIN)/python -m bench.http
