@@ -6,7 +6,8 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 JOBS    ?= 2
 SYSTEM  := python3-venv nftables libnftables1 iproute2 tcpdump conntrack curl procps iputils-ping \
-           iputils-arping util-linux nginx-light wget git openssl
+           iputils-arping util-linux nginx-light wget git openssl dnsmasq-base
+PEERS   := wrk squid tinyproxy haproxy
 
 .PHONY: help demo test lint format bench system clean
 help:
@@ -31,8 +32,10 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+bench: SYSTEM += $(PEERS)
 bench: $(STAMP) system
 	$(BIN)/python -m bench.redirect
+	$(BIN)/python -m bench.http
 	$(BIN)/python -m bench.dns --rounds 3
 
 # Debian's packages, where they are missing and we may install them; elsewhere their absence is

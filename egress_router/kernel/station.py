@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import select
 import socket
 import time
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from egress_router.config.addresses import Address
 
 PROBES = 3  # PROBE_NUM, RFC 5227 §1.1
-RETRY_S = 1.0  # between two rounds while a held address is waited for
+# Between two rounds while a held address is waited for; at random, so that two routers which probe
+# at the same moment, and so find each other, do not do so for ever (RFC 5227 §2.1.1).
+RETRY_S = (0.4, 1.2)
 _FRAME_BYTES = 2048
 
 
@@ -85,7 +88,8 @@ class Station:
         """
         deadline = time.monotonic() + timeout_s
         while (holder := self.probe(addresses, listen_s=probe_s)) is not None:
-            if time.monotonic() + RETRY_S >= deadline:
+            retry_s = random.uniform(*RETRY_S)  # noqa: S311 (spreads load, guards nothing)
+            if time.monotonic() + retry_s >= deadline:
                 raise AddressConflictError(
                     holder.address,
                     holder.mac,
@@ -93,7 +97,7 @@ class Station:
                     "EGRESS_CONFLICT=takeover to claim it anyway",
                 )
             waiting(holder)
-            time.sleep(RETRY_S)
+            time.sleep(retry_s)
 
     def probe(self, addresses: Iterable[Address], *, listen_s: float) -> packets.Sighting | None:
         """Asks for the addresses; whoever shows one of them within `listen_s`, or None."""

@@ -5,7 +5,10 @@
 2. What comes while nobody reads is reported once to `on_unasked`, and then not watched any more
    until somebody reads. So the end of a peer is seen while its request is being served, and a
    server that talks without being asked is found out.
-3. `fail` wakes whoever waits with an error: that is how timeouts and aborts come in.
+3. When a socket has an error uvloop calls its reader once more and then never again: behind some
+   last bytes a reset waits unannounced. So after each call the socket is read until nothing is
+   left, before anybody waits again.
+4. `fail` wakes whoever waits with an error: that is how timeouts and aborts come in.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ class Stream:
     """A non-blocking stream socket; owns it from now on."""
 
     __slots__ = (
+        "_called",
         "_descriptor",
         "_error",
         "_loop",
@@ -45,14 +49,15 @@ class Stream:
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
         self._watched = False
+        self._called = False  # by the loop, since a read last found nothing (rule 3)
         self._error: BaseException | None = None
 
     async def read(self, *, expect: bool = False) -> bytes:
         """Some bytes, at most READ_BYTES; empty at the end. Raises OSError, or what `fail` gave.
 
-        `expect`: bytes are hardly there yet, so wait before the first try.
+        `expect`: bytes are hardly there yet, so wait before the first try where that is safe.
         """
-        if expect:
+        if expect and not self._called:
             await self.wait_readable()
         while True:
             if self._error is not None:
@@ -60,6 +65,7 @@ class Stream:
             try:
                 return self.sock.recv(READ_BYTES)
             except BlockingIOError:
+                self._called = False
                 await self.wait_readable()
 
     async def write(self, data: bytes) -> None:
@@ -101,6 +107,8 @@ class Stream:
         if not self._watched:
             self._watched = True
             self._loop.add_reader(self._descriptor, self._on_readable)
+        elif self._called and self._reader is None and not self.is_silent():
+            self._loop.call_soon(self._on_readable)  # the loop may never do so again (rule 3)
 
     def fail(self, error: BaseException) -> None:
         """Whoever waits, or tries to read or write from now on, gets this error."""
@@ -119,6 +127,7 @@ class Stream:
         try:
             self.sock.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
+            self._called = False
             return self._error is None
         except OSError:
             pass
@@ -154,6 +163,7 @@ class Stream:
                 self._loop.remove_writer(self._descriptor)
 
     def _on_readable(self) -> None:
+        self._called = True
         reader = self._reader
         if reader is not None:
             if not reader.done():

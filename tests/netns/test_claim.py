@@ -141,7 +141,7 @@ def test_two_routers_at_once(lab: MakeLab, family: Family, head_start: int) -> N
     """Two pods that start with one address never both get it, and one of them does."""
     world = lab(LabSpec(twin=True, family=family))
     environment = router_environment(
-        world.spec, EGRESS_PROBE_SECONDS="0.6", EGRESS_CONFLICT_TIMEOUT="3"
+        world.spec, EGRESS_PROBE_SECONDS="0.6", EGRESS_CONFLICT_TIMEOUT="6"
     )
     first = world.start_router(("init",), environment, host="pod")
     for _ in range(head_start):

@@ -50,6 +50,7 @@ class Client:
         "buffer",
         "idle",
         "left",
+        "lingers",
         "peer",
         "prepared",
         "shared",
@@ -66,6 +67,7 @@ class Client:
         self.buffer = b""
         self.upstream: Upstream | None = None
         self.left = False
+        self.lingers = False
         self.idle = False
         self.task: asyncio.Task[None] | None = None
         self.watchdog = Watchdog(shared.wheel, shared.ticks, self._expire)
@@ -80,6 +82,8 @@ class Client:
         try:
             while await self._serve_one():
                 self.watchdog.enter(Phase.KEEPALIVE)
+            if self.lingers:  # only now: how long a client takes to leave is no part of a request
+                await self._linger()
         except (OSError, ExpiredError):
             pass  # the client is gone, or has been silent; its request has its line
         finally:
@@ -216,8 +220,7 @@ class Client:
         keep = head is not None and self._may_go_on(head, failure)
         head_only = head is not None and head.method == "HEAD"
         await self.stream.write(render_failure(failure, close=not keep, head_only=head_only))
-        if not keep:
-            await self.linger()
+        self.lingers = not keep
         return keep
 
     def _may_go_on(self, head: RequestHead, failure: FailureError) -> bool:
@@ -230,8 +233,9 @@ class Client:
             and keeps_alive(head)
         )
 
-    async def linger(self) -> None:
+    async def _linger(self) -> None:
         """Waits for the client to close, so that what it still sends does not reset our answer."""
+        self.drop_upstream()
         self.watchdog.enter(Phase.CLOSING)
         with contextlib.suppress(OSError, ExpiredError):
             self.stream.sock.shutdown(socket.SHUT_WR)

@@ -161,6 +161,7 @@ class _Exchange:
             upload.refused = True
         if upload.done or upload.refused:
             client.watchdog.enter(Phase.ANSWER)
+            client.stream.watch()  # a client that left while we dialled is told apart only now
         elif self._uploading is None:
             client.watchdog.enter(Phase.ANSWER if "expect" in self._head else Phase.BODY)
             self._uploading = client.shared.loop.create_task(self._run_upload(upstream.stream))
@@ -198,8 +199,7 @@ class _Exchange:
             upstream.rest()
         else:
             client.drop_upstream(reset=not upload.done)
-        if not known.client_stays:
-            await client.linger()
+        client.lingers = not known.client_stays
         return known.client_stays
 
     async def _switch(self, upstream: Upstream, answer: ResponseHead, tail: bytes) -> None:
@@ -223,6 +223,7 @@ class _Exchange:
         except OSError:
             client.leave()
             return
+        client.stream.watch()  # as above, now that nobody reads
         if client.watchdog.phase is Phase.BODY and not self._record.answered:
             client.watchdog.enter(Phase.ANSWER)
 

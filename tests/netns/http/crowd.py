@@ -11,16 +11,18 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 # What any reader of HTTP/1.1, however lenient, takes for the same head: RFC 9112 without options.
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_FIELDS = rb"(?:" + _TOKEN + rb": ?(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?\r\n)*\r\n"
+_FIELDS = (
+    rb"(?:" + _TOKEN + rb": ?(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?\r\n)*\r\n"
+)
 _REQUEST = re.compile(rb"(" + _TOKEN + rb") ([!-~]+) HTTP/1\.1\r\n(" + _FIELDS + rb")")
-_RESPONSE = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2}) [\t -~\x80-\xff]*\r\n(" + _FIELDS + rb")")
+_RESPONSE = re.compile(rb"HTTP/1\.1 ([1-9][0-9]{2}) [\t -~\x80-\xff]*\r\n(" + _FIELDS + rb")")
 _CHUNK = re.compile(rb"([1-9A-Fa-f][0-9A-Fa-f]{0,7})\r\n")
 
 
@@ -140,7 +142,7 @@ def converse(
                 waiting[sock] = left
                 if not left:
                     del waiting[sock]
-            pause = every_s if every_s else 0.01 if waiting else 0.2
+            pause = every_s or (0.01 if waiting else 0.2)
             while selector.get_map():
                 events = selector.select(max(0.0, min(now + pause, started + limit_s) - now))
                 for key, _ in events:
@@ -197,7 +199,7 @@ class Recorder:
         port: int = self.listener.getsockname()[1]
         return port
 
-    def __enter__(self) -> Recorder:
+    def __enter__(self) -> Self:
         self.listener.setblocking(False)
         self.listener.listen(1024)
         self._thread = threading.Thread(target=self._run, daemon=True)

@@ -1,10 +1,9 @@
-"""What an attacker with a connection tries: to reach the pod itself, to starve others, to lie in logs."""
+"""What an attacker with a connection tries: to reach the pod, starve others, lie in logs."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
 import socket
 import struct
@@ -102,7 +101,7 @@ def trapped(build: Any) -> Iterator[tuple[Any, list[object]]]:
         build("*", RECORDS, EGRESS_HTTP_PROXY_DIAL_SECONDS="1") as scene,
         contextlib.ExitStack() as stack,
     ):
-        for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):  # noqa: S104 - the trap
+        for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
             with scene.inside("pod"):
                 listener = stack.enter_context(socket.socket(family))
             if family == socket.AF_INET6:
@@ -143,6 +142,17 @@ def test_credentials_stay_out_of_the_log(scene: Any, text: str) -> None:
     client.answer()
     assert wait_until(lambda: len(scene.lines()) > before, 5)
     assert SECRET not in json.dumps(scene.lines()[before:])
+
+
+def test_a_refusal_is_logged_at_once(scene: Any) -> None:
+    """A refused client that stays keeps its line from nobody, nor makes the request look slow."""
+    client = scene.connect()
+    client.send(b"CONNECT www.example.test:4443 HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert client.answer()[0] == 403
+    assert wait_until(
+        lambda: any(line.get("target") == "www.example.test:4443" for line in scene.lines()), 1
+    )
+    assert scene.decision("www.example.test:4443")["seconds"] < 1
 
 
 @pytest.mark.parametrize("style", ["json", "text"])
@@ -225,7 +235,7 @@ def test_slow_clients(build: Any) -> None:
 
 
 def test_few_descriptors(build: Any) -> None:
-    """With 256 descriptors and 600 clients: those inside whole, others told, no spinning, recovery."""
+    """256 descriptors, 600 clients: those inside whole, others told, no spinning, recovery."""
     with build("*", RECORDS) as scene:
         scene.daemon.stop()
         limited = ("prlimit", "--nofile=256:256", *UNPRIVILEGED)
@@ -259,7 +269,7 @@ def test_abandoned_at_any_point(build: Any) -> None:
         if b"\r\n\r\n" not in seen:
             return None
         part = GOOD[: chance.randrange(1, len(GOOD) + 1)]
-        return part + (Recorder.CLOSE if chance.random() < 0.5 else b"")  # noqa: PLR2004 - every other
+        return part + (Recorder.CLOSE if chance.random() < 0.5 else b"")
 
     with (
         build("*", RECORDS) as scene,
@@ -329,7 +339,7 @@ def test_nothing_is_piled_up(build: Any) -> None:
         assert all(talk.end != "open" for talk in ended), "a client that does not read is let go"
 
 
-def test_a_crowd_of_idle_tunnels(build: Any, full_size: bool) -> None:  # noqa: FBT001 - a fixture
+def test_a_crowd_of_idle_tunnels(build: Any, full_size: bool) -> None:
     """F6: new requests beside them are served, none closes early, everything is given back."""
     count = 4500 if full_size else 400  # 4,500: two descriptors each here, of 20,000
     with build("*", RECORDS) as scene, Recorder(scene.origin_socket(), answer_good) as server:
@@ -349,7 +359,7 @@ def test_a_crowd_of_idle_tunnels(build: Any, full_size: bool) -> None:  # noqa: 
         assert wait_until(lambda: sockets_of(scene.daemon.pid) <= idle, 5)
 
 
-def test_bulk_through_many_tunnels(build: Any, full_size: bool) -> None:  # noqa: FBT001 - a fixture
+def test_bulk_through_many_tunnels(build: Any, full_size: bool) -> None:
     """F5: through each tunnel both ways, byte for byte, memory flat, descriptors given back."""
     count, size = (200, 20 << 20) if full_size else (30, 1 << 20)
     pattern = random.Random(5).randbytes((1 << 20) + 256) * 2  # noqa: S311 - to be the same each time
@@ -423,6 +433,5 @@ def test_the_wire_reader_is_strict() -> None:
         post + b"X: y\nZ: w\r\n\r\n",
         post + b"X : y\r\n\r\n",
     ):
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r"plain|framed|goes on"):
             read_messages(torn)
-    assert os.getpid()

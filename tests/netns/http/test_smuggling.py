@@ -10,6 +10,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from tests.netns.http.crowd import Recorder, converse, read_messages
 
 if TYPE_CHECKING:
@@ -36,10 +37,14 @@ HEADS = (
     "GET http://allowed.test:PORT/a HTTP/1.1\r\nHost: allowed.test\r\n",
     "POST http://allowed.test:PORT/b HTTP/1.1\r\nHost: allowed.test\r\nContent-Length: 64\r\n",
     "POST http://allowed.test:PORT/c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n",
-    "GET http://allowed.test:PORT/d HTTP/1.1\r\nHost: allowed.test\r\nConnection: Upgrade\r\n"
-    "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nContent-Length: 64\r\n",
-    "POST http://allowed.test:PORT/e HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
-    "Content-Length: 0\r\nConnection: close, Content-Length\r\n",
+    (
+        "GET http://allowed.test:PORT/d HTTP/1.1\r\nHost: allowed.test\r\nConnection: Upgrade\r\n"
+        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nContent-Length: 64\r\n"
+    ),
+    (
+        "POST http://allowed.test:PORT/e HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+        "Content-Length: 0\r\nConnection: close, Content-Length\r\n"
+    ),
     "PUT http://allowed.test:PORT/f HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 5\r\n",
     "HEAD http://allowed.test:PORT/g HTTP/1.1\r\nHost: x\r\nTE: trailers\r\nTrailer: A\r\n",
     "CONNECT denied.test:PORT HTTP/1.1\r\nHost: denied.test:PORT\r\n",
@@ -147,7 +152,7 @@ def answer_requests(seen: bytes, answered: int) -> bytes | None:
     return OK[: -2 if head else None]
 
 
-def test_requests(quick: Any, full_size: bool) -> None:  # noqa: FBT001 - a fixture
+def test_requests(quick: Any, full_size: bool) -> None:
     """F13: the origin sees no request but those that were decided, and can read none otherwise."""
     count = MUTANTS_FULL if full_size else MUTANTS
     before = len(quick.lines())
@@ -156,9 +161,7 @@ def test_requests(quick: Any, full_size: bool) -> None:  # noqa: FBT001 - a fixt
         for first in range(0, count, AT_ONCE):
             mutants = [request_mutant(seed) for seed in range(first, first + AT_ONCE)]
             clients = [quick.connect().sock for _ in mutants]
-            payloads = [
-                mutant.replace("PORT", str(port)).encode("latin-1") for mutant in mutants
-            ]
+            payloads = [mutant.replace("PORT", str(port)).encode("latin-1") for mutant in mutants]
             talks = converse(zip(clients, payloads, strict=True), limit_s=LIMIT_S)
             quick.tidy()
             for mutant, talk in zip(mutants, talks, strict=True):
@@ -193,11 +196,11 @@ def answer_mutant(seed: int) -> bytes:
     """An answer, changed, and another one behind it for whoever asks next."""
     chance = random.Random(seed)  # noqa: S311 - to be the same each time
     text = mutated(chance, chance.choice(FIRST_ANSWERS)) + EVIL
-    end = Recorder.CLOSE if chance.random() < 0.3 else b""  # noqa: PLR2004 - three of ten
+    end = Recorder.CLOSE if chance.random() < 0.3 else b""
     return text.replace("PORT", "1").encode("latin-1") + end
 
 
-def test_answers(quick: Any, full_size: bool) -> None:  # noqa: FBT001 - a fixture
+def test_answers(quick: Any, full_size: bool) -> None:
     """Whatever one server sends, the next request of that client is answered by its own server."""
     count = MUTANTS_FULL if full_size else MUTANTS // 2
     seconds = 0
@@ -221,8 +224,8 @@ def test_answers(quick: Any, full_size: bool) -> None:  # noqa: FBT001 - a fixtu
                 for message in read_messages(talk.data, answers_to=(b"GET", b"GET"))
                 if not message.start[0].startswith(b"1")
             ]
-            assert len(answers) <= 2, answer_mutant(seed)  # noqa: PLR2004 - as many as were asked for
-            if len(answers) == 2:  # noqa: PLR2004 - as above
+            assert len(answers) <= 2, answer_mutant(seed)
+            if len(answers) == 2:
                 seconds += 1
                 assert answers[1].body == b"good", answer_mutant(seed)
     assert seconds > count // 4, "enough connections go on to make this a test"

@@ -1,0 +1,86 @@
+"""One socket and the task that reads from it: no byte and no end of a peer may go unnoticed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from egress_router.net.stream import Stream
+from tests.loopback.loops import connected_pair, reset
+
+SOON_S = 2.0
+
+
+@pytest.mark.parametrize("expect", [False, True])
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_reset_behind_bytes_is_noticed(run, when, expect):
+    """Bytes and a reset that come as one: the bytes are read, and then the end."""
+
+    async def scene():
+        near, far = connected_pair()
+        stream = Stream(near, asyncio.get_running_loop())
+        if when == "before":
+            far.send(b"some")
+            reset(far)
+        reading = asyncio.create_task(stream.read(expect=expect))
+        if when == "meanwhile":
+            await asyncio.sleep(0)
+            far.send(b"some")
+            reset(far)
+        try:
+            assert await asyncio.wait_for(reading, SOON_S) == b"some"
+            with contextlib.suppress(ConnectionResetError):
+                assert await asyncio.wait_for(stream.read(expect=expect), SOON_S) == b""
+        finally:
+            stream.close()
+
+    run(scene())
+
+
+def test_a_reset_behind_bytes_is_reported_unasked(run):
+    """Who has read the bytes and is busy with them is told of the end all the same."""
+
+    async def scene():
+        near, far = connected_pair()
+        stream = Stream(near, asyncio.get_running_loop())
+        told = asyncio.Event()
+        stream.on_unasked = told.set
+        far.send(b"some")
+        reset(far)
+        try:
+            assert await stream.read(expect=True) == b"some"
+            stream.watch()
+            await asyncio.wait_for(told.wait(), SOON_S)
+        finally:
+            stream.close()
+
+    run(scene())
+
+
+def test_what_comes_unasked_is_told_once_for_each_watch(run):
+    """Bytes that nobody reads are reported, and again only when somebody watches again."""
+
+    async def scene():
+        near, far = connected_pair()
+        stream = Stream(near, asyncio.get_running_loop())
+        told = asyncio.Event()
+        stream.on_unasked = told.set
+        try:
+            stream.watch()
+            far.send(b"one")
+            await asyncio.wait_for(told.wait(), SOON_S)
+            assert stream.read_now() == b"one"
+            told.clear()
+            far.send(b"two")
+            assert await stream.read(expect=True) == b"two"
+            assert not told.is_set()
+            stream.watch()
+            far.close()
+            await asyncio.wait_for(told.wait(), SOON_S)
+            assert stream.read_now() == b""
+        finally:
+            stream.close()
+
+    run(scene())
