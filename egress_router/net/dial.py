@@ -18,6 +18,7 @@ import os
 import socket
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING
 
@@ -122,16 +123,8 @@ async def dial(
     """
     done: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
 
-    def ended(result: socket.socket | DialError) -> None:
-        if done.done():  # cancelled, and our part below has not had its turn yet
-            if not isinstance(result, DialError):
-                result.close()
-        elif isinstance(result, DialError):
-            done.set_exception(result)
-        else:
-            done.set_result(result)
-
-    attempts = start_dial(addresses, port, egress, ended, health=health, limits=limits)
+    on_end = partial(_settle, done)
+    attempts = start_dial(addresses, port, egress, on_end, health=health, limits=limits)
     try:
         return await done
     except BaseException:
@@ -139,6 +132,20 @@ async def dial(
         if done.done() and not done.cancelled() and done.exception() is None:
             done.result().close()  # it won in the very turn of the loop in which we were cancelled
         raise
+    finally:
+        # The future holds the error, whose traceback holds this frame and all above it: a circle
+        # that would keep their sockets open until the collector comes by.
+        del done, on_end
+
+
+def _settle(done: asyncio.Future[socket.socket], result: socket.socket | DialError) -> None:
+    if done.done():  # cancelled, and whoever waits has not had its turn yet
+        if not isinstance(result, DialError):
+            result.close()
+    elif isinstance(result, DialError):
+        done.set_exception(result)
+    else:
+        done.set_result(result)
 
 
 def start_dial(  # noqa: PLR0913 - as `dial`, and whom to tell
