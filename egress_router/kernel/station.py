@@ -1,7 +1,7 @@
 """One station on the outside link: asks who holds an address, announces ours, finds the gateway.
 
 1. A probe asks three times over the listening time. Any answer, and anybody else's probe for the
-   same address, is a conflict (RFC 5227 §2.1.1).
+   same address, is a conflict (RFC 5227 §2.1.1); but of two probers one goes on.
 2. An announcement is sent twice per claim, by whoever claims; nothing is left running to do it.
 3. Needs CAP_NET_RAW and a link that is up.
 """
@@ -29,6 +29,7 @@ PROBES = 3  # PROBE_NUM, RFC 5227 §1.1
 # Between two rounds while a held address is waited for; at random, so that two routers which probe
 # at the same moment, and so find each other, do not do so for ever (RFC 5227 §2.1.1).
 RETRY_S = (0.4, 1.2)
+CONTENDED_ROUNDS = 2
 _FRAME_BYTES = 2048
 
 
@@ -100,16 +101,26 @@ class Station:
             time.sleep(retry_s)
 
     def probe(self, addresses: Iterable[Address], *, listen_s: float) -> packets.Sighting | None:
-        """Asks for the addresses; whoever shows one of them within `listen_s`, or None."""
+        """Asks for the addresses; whoever shows one of them within `listen_s`, or None.
+
+        Of two stations that probe at the same moment the one with the lower MAC goes on: if both
+        gave way, both could give up. It asks for another round, lest the other has not heard it.
+        """
         wanted = frozenset(addresses)
-        started = time.monotonic()
-        for turn in range(PROBES):
-            for address in wanted:
-                self._ask(address, sender=None)
-            until = started + listen_s * (turn + 1) / PROBES
-            for sighting in self._listen(until):
-                if sighting.address in wanted:
-                    return sighting
+        for _ in range(CONTENDED_ROUNDS):
+            contended = False
+            started = time.monotonic()
+            for turn in range(PROBES):
+                for address in wanted:
+                    self._ask(address, sender=None)
+                for sighting in self._listen(started + listen_s * (turn + 1) / PROBES):
+                    if sighting.address not in wanted:
+                        continue
+                    if not sighting.probing or sighting.mac < self._mac_text:
+                        return sighting
+                    contended = True
+            if not contended:
+                return None
         return None
 
     def announce(self, addresses: Iterable[Address]) -> None:
