@@ -206,8 +206,9 @@ class Scene:
         return sock
 
     def lines(self) -> list[dict[str, Any]]:
-        """The log so far."""
-        return [json.loads(line) for line in self.daemon.output().splitlines()]
+        """The log so far; a line that is being written is not one yet."""
+        whole = self.daemon.output().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines()]
 
     def decision(self, target: str) -> dict[str, Any]:
         """The last decision line of a target, waited for."""

@@ -10,7 +10,7 @@ import pytest
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from egress_router.errors import RefusalError
@@ -156,7 +156,7 @@ def lowered(head: RequestHead | ResponseHead) -> list[tuple[bytes, bytes]]:
     ]
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.filter_too_much])
 @given(LINES, BODY, st.lists(MUTATION, max_size=2))
 def test_h11_reads_the_requests_we_take(lines: list[bytes], body: bytes, mutations: list) -> None:
     """A request we take, h11 takes, with the same line, fields and payload."""
@@ -179,7 +179,7 @@ def test_h11_reads_the_requests_we_take(lines: list[bytes], body: bytes, mutatio
     assert theirs == payload
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.filter_too_much])
 @given(LINES, BODY, st.lists(MUTATION, max_size=2))
 def test_h11_reads_the_answers_we_take(lines: list[bytes], body: bytes, mutations: list) -> None:
     """An answer we take, h11 takes, with the same status, fields and payload."""
@@ -207,7 +207,7 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     made.close()
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.filter_too_much])
 @given(lines=LINES, body=BODY, mutations=st.lists(MUTATION, max_size=2))
 def test_aiohttp_reads_the_requests_we_take(
     loop: asyncio.AbstractEventLoop, lines: list[bytes], body: bytes, mutations: list
