@@ -341,7 +341,7 @@ def test_nothing_is_piled_up(build: Any) -> None:
 
 def test_a_crowd_of_idle_tunnels(build: Any, full_size: bool) -> None:
     """F6: new requests beside them are served, none closes early, everything is given back."""
-    count = 4500 if full_size else 400  # 4,500: two descriptors each here, of 20,000
+    count = 5000 if full_size else 400
     with build("*", RECORDS) as scene, Recorder(scene.origin_socket(), answer_good) as server:
         idle = sockets_of(scene.daemon.pid)
         with tunnels(scene, count) as inside:
