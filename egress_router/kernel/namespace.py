@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import time
 from typing import TYPE_CHECKING
 
+from egress_router.config.init import MacvlanMode
 from egress_router.errors import KernelError
 from egress_router.kernel.netlink import Netlink, set_sysctl
 from egress_router.kernel.station import Station
 from egress_router.plan import diff
+from egress_router.plan.links import is_own
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from egress_router.config.addresses import Address
     from egress_router.config.init import ClaimConfig
@@ -22,6 +26,9 @@ if TYPE_CHECKING:
 
 CARRIER_TIMEOUT_S = 5.0  # a macvlan has its parent's at once; a NIC of its own negotiates first
 _CARRIER_POLL_S = 0.05
+_ASKING_MAC_PREFIX = (
+    b"\x02\xe8"  # locally administered, beside those that sources give (02:e6, 02:e7)
+)
 
 
 class Namespace:
@@ -97,13 +104,31 @@ class Namespace:
 
     def _claim_addresses(self, name: str, addresses: tuple[Address, ...]) -> None:
         self._wait_for_carrier(name)
-        with self.station(name) as station:
+        with self._distinct_mac(name), self.station(name) as station:
             station.claim(
                 addresses,
                 probe_s=self._claim.probe_s,
                 timeout_s=self._claim.timeout_s,
                 waiting=self._waiting,
             )
+
+    @contextlib.contextmanager
+    def _distinct_mac(self, name: str) -> Iterator[None]:
+        """While it asks, a link that we made has a MAC that no other router has.
+
+        Its own MAC follows from the source. Another router that holds the source has the same one:
+        its answers would be taken for ours, and no switch would deliver them.
+        """
+        link = next((x for x in self._netlink.observe_links() if x.name == name), None)
+        if link is None or not is_own(link) or link.macvlan_mode == MacvlanMode.PASSTHRU:
+            yield
+            return
+        mac = _ASKING_MAC_PREFIX + os.urandom(4)
+        self._netlink.change_link(name, up=None, mtu=None, mac=mac.hex(":"))
+        try:
+            yield
+        finally:
+            self._netlink.change_link(name, up=None, mtu=None, mac=link.mac)
 
     def _wait_for_carrier(self, name: str) -> None:
         """A probe that cannot be heard would find every address free."""

@@ -152,6 +152,35 @@ def test_two_routers_at_once(lab: MakeLab, family: Family, head_start: int) -> N
 
 
 @pytest.mark.parametrize("version", [4, 6])
+def test_holder_with_the_same_mac(lab: MakeLab, version: int) -> None:
+    """A router that made its link finds another one that did, though their MACs are the same."""
+    family = Family.V4 if version == 4 else Family.V6
+    world = lab(LabSpec(twin=True, family=family, egress=Egress.PARENT))
+    environment = router_environment(
+        world.spec,
+        EGRESS_PARENT_NETNS=f"/run/netns/{world.namespace('node')}",
+        EGRESS_CONFLICT_TIMEOUT="0",
+        EGRESS_ROUTER_MODE="http-proxy",
+        EGRESS_DESTINATION=None,
+    )
+    world.router(("init",), environment)
+    own = mac(world, "pod", "macvlan0")
+    assert own.startswith("02:e6:" if version == 4 else "02:e7:")
+    world.run("pod", ("ip", "link", "del", "macvlan0"))
+    world.run("twin", ("ip", "link", "set", "macvlan0", "address", own))
+    world.run("twin", ("ip", "link", "set", "macvlan0", "up"))
+    source = f"{ADDRESSES.source.of(version)}/{32 if version == 4 else 128}"
+    nodad = ("nodad",) if version == 6 else ()
+    world.run("twin", ("ip", "addr", "add", source, "dev", "macvlan0", *nodad))
+    done = world.router(("init",), environment, check=False)
+    assert done.returncode == CONFLICT, done.stderr
+    assert f"held by {own}" in done.stderr
+    world.run("twin", ("ip", "addr", "del", source, "dev", "macvlan0"))
+    world.router(("init",), environment)
+    assert mac(world, "pod", "macvlan0") == own
+
+
+@pytest.mark.parametrize("version", [4, 6])
 def test_late_holder_is_an_alarm(lab: MakeLab, version: int) -> None:
     """A station that takes the address later: log line with its MAC, not ready, metric, defence."""
     world = lab()
