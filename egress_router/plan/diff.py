@@ -15,7 +15,7 @@ An empty diff means that the kernel shows exactly what is wanted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from egress_router.plan.ruleset import render_removal, ruleset_digest
@@ -191,10 +191,10 @@ def inverse(step: Step, observed: Observed) -> Step | None:
         case SetSetting(setting=setting):
             holder = observed.link(setting.link)
             old = holder.setting(setting.name) if holder else None
-            return None if old is None else SetSetting(setting=_replace_value(setting, old))
+            return None if old is None else SetSetting(setting=replace(setting, value=old))
         case SetSysctl(sysctl=sysctl):
             value = dict(observed.sysctls).get(sysctl.path)
-            return None if value is None else SetSysctl(sysctl=_replace_text(sysctl, value))
+            return None if value is None else SetSysctl(sysctl=replace(sysctl, value=value))
         case AddAddress(address=address):
             return DeleteAddress(address=address)
         case DeleteAddress(address=address):
@@ -219,15 +219,11 @@ def is_managed(route: Route) -> bool:
 
 
 def _without_link(observed: Observed, name: str) -> Observed:
-    return type(observed)(
+    return replace(
+        observed,
         links=tuple(link for link in observed.links if link.name != name),
-        addresses=tuple(a for a in observed.addresses if a.link != name),
-        routes=tuple(r for r in observed.routes if r.link != name),
-        rules=observed.rules,
-        table=observed.table,
-        sysctls=observed.sysctls,
-        nameservers=observed.nameservers,
-        sctp=observed.sctp,
+        addresses=tuple(address for address in observed.addresses if address.link != name),
+        routes=tuple(route for route in observed.routes if route.link != name),
     )
 
 
@@ -374,11 +370,3 @@ def _old_link(step: ChangeLink, link: Link | None) -> Step | None:
         mtu=None if step.mtu is None else link.mtu,
         mac=None if step.mac is None else link.mac,
     )
-
-
-def _replace_value(setting: Setting, value: int) -> Setting:
-    return type(setting)(link=setting.link, name=setting.name, value=value)
-
-
-def _replace_text(sysctl: Sysctl, value: str) -> Sysctl:
-    return type(sysctl)(path=sysctl.path, value=value, purpose=sysctl.purpose)
