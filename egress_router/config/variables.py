@@ -34,6 +34,13 @@ SOURCE = Variable(
     meaning="the reserved source address, `ADDRESS[/LEN]`; one IPv4 and/or one IPv6, separated by "
     "a comma or blanks; no length means /32 or /128",
 )
+SOURCE_POOL = Variable(
+    name="EGRESS_SOURCE_POOL",
+    programs=("init",),
+    meaning="instead of `EGRESS_SOURCE`, for a StatefulSet: the addresses of its pods, "
+    "`ADDRESS[/LEN]` or `ADDRESS-ADDRESS[/LEN]`, separated by commas or blanks; the pod NAME-N "
+    "takes address N of each family, counted from 0",
+)
 GATEWAY = Variable(
     name="EGRESS_GATEWAY",
     programs=("init",),
