@@ -91,8 +91,8 @@ PARENT = Variable(
 PARENT_NETNS = Variable(
     name="EGRESS_PARENT_NETNS",
     programs=("init",),
-    meaning="network namespace of the parent NIC, such as a mounted `/proc/1/ns/net`; unset: the "
-    "pod's own",
+    meaning="network namespace of the parent NIC, such as `net` in a mounted `/proc/1/ns`; unset: "
+    "the pod's own",
     unit="path",
 )
 MACVLAN_MODE = Variable(
