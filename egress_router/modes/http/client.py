@@ -62,7 +62,7 @@ class Client:
 
     def __init__(self, sock: socket.socket, peer: tuple[str, int], shared: Shared) -> None:
         self.shared = shared
-        self.stream = Stream(sock, shared.loop)
+        self.stream = Stream(sock, shared.poller)
         self.peer = f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
         self.buffer = b""
         self.upstream: Upstream | None = None
@@ -149,7 +149,7 @@ class Client:
             if self.idle and self.shared.draining:
                 return None
             while head is None:
-                data = await self.stream.read(expect=True)
+                data = await self.stream.read()
                 if not data:
                     return None
                 if self.idle:
@@ -240,7 +240,7 @@ class Client:
         with contextlib.suppress(OSError, ExpiredError):
             self.stream.sock.shutdown(socket.SHUT_WR)
             left = LINGER_BYTES
-            while left > 0 and (data := await self.stream.read(expect=True)):
+            while left > 0 and (data := await self.stream.read()):
                 left -= len(data)
 
     def drop_upstream(self, *, reset: bool = False) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from egress_router.modes.http.ledger import Ledger
     from egress_router.modes.http.uplink import Uplink
     from egress_router.net.http1.lines import HeadLimits
+    from egress_router.net.poller import Poller
     from egress_router.net.relay import Carrier
     from egress_router.net.wheel import IdleWheel
 
@@ -28,6 +29,7 @@ class Shared:
     ticks: tuple[int, ...]
     head_limits: HeadLimits
     loop: asyncio.AbstractEventLoop
+    poller: Poller
     release: Callable[[], None]
     draining: bool = False
     clients: set[Client] = field(default_factory=set)

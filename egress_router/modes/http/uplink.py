@@ -20,7 +20,8 @@ from egress_router.modes.http.failure import (
     failure_of_resolution,
     link_down,
 )
-from egress_router.net.dial import DialError, DialLimits, dial
+from egress_router.net.dial import Dialler, DialLimits
+from egress_router.net.dial_errors import DialError
 from egress_router.net.egress import Egress, LinkProbe
 from egress_router.net.health import Health
 from egress_router.net.resolution import ResolutionError
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from egress_router.config.http import HttpConfig
     from egress_router.modes.http.ledger import Record
+    from egress_router.net.poller import Poller
     from egress_router.net.resolver import Resolver
     from egress_router.plan.snapshot import Router
     from egress_router.policy.prefixes import IPAddress
@@ -43,14 +45,14 @@ MEMORY_MAX = 4096  # decisions remembered; clients choose the names
 class Uplink:
     """The way out, shared by all connections of a daemon."""
 
-    def __init__(self, config: HttpConfig, resolver: Resolver) -> None:
+    def __init__(self, config: HttpConfig, resolver: Resolver, poller: Poller) -> None:
         self.policy = compile_rules(config.rules)
         self._resolver = resolver
         self._link = LinkProbe()
-        self._limits = DialLimits(dial_s=config.times.dial_s)
+        limits = DialLimits(dial_s=config.times.dial_s)
+        self._dialler = Dialler(poller=poller, health=Health(), limits=limits)
         self._router: Router | None = None
         self._egress = Egress()
-        self._health = Health()
         self._remembered: dict[Target, tuple[Decision, float]] = {}
 
     def follow(self, router: Router) -> None:
@@ -91,13 +93,7 @@ class Uplink:
         if trouble := self.trouble():
             raise link_down(trouble)
         try:
-            sock = await dial(
-                decision.addresses,
-                target.port,
-                self._egress,
-                health=self._health,
-                limits=self._limits,
-            )
+            sock = await self._dialler.dial(decision.addresses, target.port, self._egress)
         except DialError as error:
             trouble = self.trouble()  # it may have gone down under our feet
             raise (link_down(trouble) if trouble else failure_of_dial(error)) from error
