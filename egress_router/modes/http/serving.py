@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import dataclasses
 import resource
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from socket import SHUT_WR
 from typing import TYPE_CHECKING
@@ -80,6 +81,7 @@ class Serving:
             loop=self._loop,
             poller=poller,
             release=self._admission.release,
+            start=partial(self._service.tasks.start_handler, "http client"),
         )
 
     async def open(self) -> None:
@@ -155,8 +157,7 @@ class Serving:
             listener.close()
 
     def _accept(self, sock: socket.socket, peer: tuple[str, int]) -> None:
-        client = Client(sock, peer, self._shared)
-        client.task = self._service.tasks.start_handler("http client", client.serve())
+        Client(sock, peer, self._shared).begin()
 
     def _turn_away(self, sock: socket.socket, _peer: tuple[str, int]) -> None:
         if self._leaving < LEAVING_MAX:

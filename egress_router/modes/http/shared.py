@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from egress_router.modes.http.shortcut import KnownTunnels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from egress_router.modes.http.client import Client
     from egress_router.modes.http.ledger import Ledger
@@ -20,7 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True)
 class Shared:
-    """`release` gives a place back; `ended` is set whenever a connection has ended."""
+    """What is one for all of them.
+
+    `start` gives a connection its task, `release` gives its place back; `ended` is set whenever a
+    connection has ended.
+    """
 
     uplink: Uplink
     carrier: Carrier
@@ -31,6 +37,8 @@ class Shared:
     loop: asyncio.AbstractEventLoop
     poller: Poller
     release: Callable[[], None]
+    start: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
     draining: bool = False
     clients: set[Client] = field(default_factory=set)
+    tunnels: KnownTunnels = field(default_factory=KnownTunnels)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
