@@ -143,14 +143,18 @@ def _copy_libraries(root: Path) -> set[str]:
     for path in root.rglob("*"):
         if path.is_symlink() or not path.is_file() or not _is_elf(path):
             continue
-        for found in re.findall(r"(?:=> |^\s*)(/\S+) \(0x", _output("ldd", str(path)), re.MULTILINE):
+        for found in re.findall(
+            r"(?:=> |^\s*)(/\S+) \(0x", _output("ldd", str(path)), re.MULTILINE
+        ):
             library = Path(found)
             if not library.is_relative_to(root):
                 copied.add(library.parent.resolve() / library.name)
     for library in copied:
         _copy(library, root)
         _copy(library.resolve(), root)
-    loader = next(line for line in _output("ldd", "/usr/bin/python3").splitlines() if "ld-linux" in line)
+    loader = next(
+        line for line in _output("ldd", "/usr/bin/python3").splitlines() if "ld-linux" in line
+    )
     place = Path(loader.split()[0])  # the program header names this very path
     _copy(place.parent.resolve() / place.name, root)
     owners = _output("dpkg-query", "-S", *(str(path.resolve()) for path in copied))
@@ -177,7 +181,7 @@ def _compile(root: Path) -> None:
 
 
 def _describe(packages: Iterable[str], root: Path) -> dict[str, tuple[str, str]]:
-    """Writes what scanners read (one file for each package) and returns version and architecture."""
+    """Writes a file for scanners for each package; returns its version and architecture."""
     status = root / "var/lib/dpkg/status.d"
     status.mkdir(parents=True)
     versions: dict[str, tuple[str, str]] = {}

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 FOLDER = "usr/share/sbom"
 
 
-def write(
-    image: Image, root: Path, debian: Mapping[str, tuple[str, str]], report: Path
-) -> None:
+def write(image: Image, root: Path, debian: Mapping[str, tuple[str, str]], report: Path) -> None:
     """Writes it into the image, at `/usr/share/sbom/NAME.cdx.json`."""
     installed = json.loads(report.read_text(encoding="utf-8"))["install"]
     own = next(root.glob("usr/local/lib/python3.*/dist-packages/egress_router-*.dist-info")).name

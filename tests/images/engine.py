@@ -5,6 +5,9 @@
    tree of a hybrid cgroup set-up is taken away, for crun refuses one that has controllers.
 3. RLIMIT_NPROC is asked for as the number of pids there are: podman lowers its own to that first,
    and then crun may not raise it again without CAP_SYS_RESOURCE.
+4. podman 4 applies a pod's restartPolicy to its init containers, also to those that succeeded;
+   Kubernetes does not. A restart is the work of a command that conmon runs when a container has
+   ended, so for the names in `once` a wrapper takes that command away.
 """
 
 from __future__ import annotations
@@ -33,9 +36,27 @@ default_ulimits = ["nofile={files}:{files}", "nproc={processes}:{processes}"]
 dns_servers = [{nameservers}]
 [engine]
 cgroup_manager = "cgroupfs"
+conmon_path = ["{folder}/conmon"]
 events_logger = "none"
 lock_type = "file"
 tmp_dir = "{folder}/tmp"
+"""
+_CONMON = """\
+#!/bin/sh
+for word; do
+  [ "$before" = -n ] && name=$word
+  before=$word
+done
+grep -qxF -- "$name" {folder}/once || exec {conmon} "$@"
+count=$#
+while [ "$count" -gt 0 ]; do
+  case $1 in
+    --exit-command | --exit-command-arg) shift; count=$((count - 1)) ;;
+    *) set -- "$@" "$1" ;;
+  esac
+  shift; count=$((count - 1))
+done
+exec {conmon} "$@"
 """
 _STORAGE_CONF = """\
 [storage]
@@ -104,6 +125,11 @@ class Engine:
             raise error
         return done
 
+    def never_restart(self, container: str) -> None:
+        """Has a container run once, whatever its pod's restartPolicy."""
+        with (self.folder / "once").open("a", encoding="utf-8") as names:
+            names.write(f"{container}\n")
+
     def inspect(self, kind: str, name: str) -> dict[str, Any]:
         """The facts that `podman KIND inspect` tells."""
         found = json.loads(self.run(kind, "inspect", name).stdout)
@@ -133,6 +159,8 @@ class Engine:
                 folder=self.folder,
                 nameservers=", ".join(f'"{server}"' for server in self._nameservers),
             ),
+            "conmon": _CONMON.format(folder=self.folder, conmon=_find_conmon()),
+            "once": "",
             "registries.conf": _REGISTRIES_CONF,
             "storage.conf": _STORAGE_CONF.format(
                 driver=_choose_driver(self.folder), folder=self.folder
@@ -140,6 +168,14 @@ class Engine:
         }
         for name, text in settings.items():
             (self.folder / name).write_text(text)
+        (self.folder / "conmon").chmod(0o755)
+
+
+def _find_conmon() -> str:
+    # Debian has it in the path, others hide it.
+    found = shutil.which("conmon", path=f"{os.environ['PATH']}:/usr/libexec/podman:/usr/lib/podman")
+    assert found, "conmon comes with podman, and is not there"
+    return found
 
 
 def _choose_driver(folder: Path) -> str:
@@ -151,7 +187,11 @@ def _choose_driver(folder: Path) -> str:
     options = f"lowerdir={parts[0]},upperdir={parts[1]},workdir={parts[2]}"
     mount = ("unshare", "--mount", "mount", "-t", "overlay", "none", "-o", options, str(parts[3]))
     try:
-        return "vfs" if subprocess.run(mount, capture_output=True, check=False).returncode else "overlay"
+        return (
+            "vfs"
+            if subprocess.run(mount, capture_output=True, check=False).returncode
+            else "overlay"
+        )
     finally:
         with contextlib.suppress(OSError):
             shutil.rmtree(probe)
