@@ -29,7 +29,7 @@ demo: $(STAMP) system
 	$(BIN)/egress-router lab
 
 test: SYSTEM += $(ENGINES)
-test: lint system
+test: lint system $(BIN)/kubectl
 	$(BIN)/pytest -n $(JOBS) $(PYTEST_ARGS)
 
 lint: $(STAMP)
@@ -79,6 +79,10 @@ $(STAMP): pyproject.toml | system
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/pip install --quiet --editable '.[binding]' --group dev
 	@touch $@
+
+# The manifests are built with it.
+$(BIN)/kubectl: tests/fetch_kubectl.py | $(STAMP)
+	$(BIN)/python tests/fetch_kubectl.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
