@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def read_environment() -> Environment:
-    """os.environ, and the text of every file that one of our variables points to."""
+    """os.environ, the hostname, and the text of every file that one of our variables points to."""
     files: dict[str, str] = {}
     unreadable: dict[str, str] = {}
     for variable in VARIABLES:
@@ -87,7 +87,9 @@ def read_environment() -> Environment:
             unreadable[path] = f"expected UTF-8 text, found byte {error.object[error.start]:#04x}"
     # Bytes that are no UTF-8 come as lone surrogates; as `?` they can be printed, and are refused.
     variables = {k: v.encode("utf-8", "replace").decode() for k, v in os.environ.items()}
-    return Environment(variables=variables, files=files, unreadable=unreadable)
+    return Environment(
+        variables=variables, files=files, unreadable=unreadable, hostname=os.uname().nodename
+    )
 
 
 def _usage(words: list[str]) -> int:

@@ -34,6 +34,13 @@ SOURCE = Variable(
     meaning="the reserved source address, `ADDRESS[/LEN]`; one IPv4 and/or one IPv6, separated by "
     "a comma or blanks; no length means /32 or /128",
 )
+SOURCE_POOL = Variable(
+    name="EGRESS_SOURCE_POOL",
+    programs=("init",),
+    meaning="instead of `EGRESS_SOURCE`, for a StatefulSet: the addresses of its pods, "
+    "`ADDRESS[/LEN]` or `ADDRESS-ADDRESS[/LEN]`, separated by commas or blanks; the pod NAME-N "
+    "takes address N of each family, counted from 0",
+)
 GATEWAY = Variable(
     name="EGRESS_GATEWAY",
     programs=("init",),
@@ -84,8 +91,8 @@ PARENT = Variable(
 PARENT_NETNS = Variable(
     name="EGRESS_PARENT_NETNS",
     programs=("init",),
-    meaning="network namespace of the parent NIC, such as a mounted `/proc/1/ns/net`; unset: the "
-    "pod's own",
+    meaning="network namespace of the parent NIC, such as `net` in a mounted `/proc/1/ns`; unset: "
+    "the pod's own",
     unit="path",
 )
 MACVLAN_MODE = Variable(
