@@ -15,7 +15,7 @@ from egress_router.errors import KernelError
 from egress_router.modes.dns.ledger import PortCounts, Record
 from egress_router.modes.dns.partners import Partners
 from egress_router.modes.dns.sockets import reset
-from egress_router.net.dial import DialError
+from egress_router.net.dial_errors import DialError
 from egress_router.net.listen import Listener, open_listeners
 from egress_router.plan.forwards import Forward
 from egress_router.service import events
@@ -79,7 +79,7 @@ class Port:
         self.partners = Partners(
             name,
             destination.target_port,
-            shared.outside,
+            shared,
             times,
             changed=self.probed,
         )

@@ -24,6 +24,7 @@ from egress_router.modes.dns.outside import Outside
 from egress_router.modes.dns.port import LOOPBACK, Port, Shared, open_port
 from egress_router.modes.dns.report import provide_report
 from egress_router.net.listen import Admission, connection_limit
+from egress_router.net.poller import Poller
 from egress_router.net.relay import Carrier
 from egress_router.net.resolver import Resolver, ResolverSettings
 from egress_router.service.network import NetworkWatch
@@ -53,9 +54,10 @@ class Serving:
         self._watch = NetworkWatch(service, looked=self._looked, forwards=kernel)
         self._path = KernelPath(self._watch, service, self._forwards) if kernel else None
         self._resolver = Resolver(ResolverSettings(serve_stale=True))
+        poller = Poller(self._loop)
         self._shared = Shared(
             outside=Outside(),
-            carrier=Carrier(self._loop, idle_s=config.times.idle_s),
+            carrier=Carrier(poller, idle_s=config.times.idle_s),
             admission=Admission(self._admitted()),
             loop=self._loop,
         )
@@ -101,6 +103,7 @@ class Serving:
         for connection in tuple(self._shared.dialling):
             connection.cut()
         self._shared.carrier.close()
+        self._shared.carrier.poller.close()
         await self._resolver.close()
         self._shared.outside.close()
         await asyncio.sleep(0)  # the ends of relays are told by the loop's next turn

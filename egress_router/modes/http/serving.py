@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import dataclasses
 import resource
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from socket import SHUT_WR
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ from egress_router.modes.http.uplink import Uplink
 from egress_router.modes.http.watchdog import phase_ticks
 from egress_router.net.http1.lines import HeadLimits
 from egress_router.net.listen import Admission, Listener, connection_limit, open_listeners
+from egress_router.net.poller import Poller
 from egress_router.net.relay import Carrier
 from egress_router.net.resolver import Resolver, ResolverSettings
 from egress_router.net.stream import Stream
@@ -61,12 +63,12 @@ class Serving:
         self._admission = Admission(connection_limit(soft, config.limits.connections))
         self._leaving = 0
         self._listeners: dict[tuple[str, str], Listener] = {}
-        wheel = IdleWheel(self._loop)
+        wheel, poller = IdleWheel(self._loop), Poller(self._loop)
         times, limits = config.times, config.limits
         line_bytes = min(LINE_BYTES, limits.head_bytes)
         self._shared = Shared(
-            uplink=Uplink(config, self._resolver),
-            carrier=Carrier(self._loop, idle_s=times.tunnel_s, wheel=wheel),
+            uplink=Uplink(config, self._resolver, poller),
+            carrier=Carrier(poller, idle_s=times.tunnel_s, wheel=wheel),
             ledger=Ledger(),
             wheel=wheel,
             ticks=phase_ticks(wheel, times),
@@ -77,7 +79,9 @@ class Serving:
                 total_bytes=limits.head_bytes,
             ),
             loop=self._loop,
+            poller=poller,
             release=self._admission.release,
+            start=partial(self._service.tasks.start_handler, "http client"),
         )
 
     async def open(self) -> None:
@@ -111,6 +115,7 @@ class Serving:
         await self._resolver.close()
         self._shared.uplink.close()
         await asyncio.sleep(0)  # the ends of relays and tasks are told by the loop's next turn
+        self._shared.poller.close()
 
     def _looked(self) -> None:
         """The network has been looked at: follows the router, listens where it may by now."""
@@ -152,8 +157,7 @@ class Serving:
             listener.close()
 
     def _accept(self, sock: socket.socket, peer: tuple[str, int]) -> None:
-        client = Client(sock, peer, self._shared)
-        client.task = self._service.tasks.start_handler("http client", client.serve())
+        Client(sock, peer, self._shared).begin()
 
     def _turn_away(self, sock: socket.socket, _peer: tuple[str, int]) -> None:
         if self._leaving < LEAVING_MAX:
@@ -166,13 +170,13 @@ class Serving:
 
     async def _answer_full(self, sock: socket.socket) -> None:
         """Reads what the client asks, so that its bytes do not reset our answer, and answers."""
-        stream = Stream(sock, self._loop)
+        stream = Stream(sock, self._shared.poller)
         try:
             async with asyncio.timeout(LINGER_S):
-                await stream.read(expect=True)
+                await stream.read()
                 await stream.write(FULL)
                 sock.shutdown(SHUT_WR)
-                while await stream.read(expect=True):
+                while await stream.read():
                     pass
         except (OSError, TimeoutError):
             pass
