@@ -7,6 +7,8 @@ import pytest
 from egress_router import __version__
 from egress_router.__main__ import COMMANDS
 from egress_router.config import variables
+from egress_router.config.init import parse_init
+from egress_router.config.redirect import parse_redirect
 from egress_router.modes import mode_checks, mode_names
 from egress_router.programs.check import check_init
 from model.manifests import (
@@ -55,8 +57,13 @@ def test_variables_are_known(origin: str) -> None:
     """Each variable is one that the program of its container reads."""
     router = router_of(origin)
     for container in (router.init, router.daemon):
-        for name in router.environment(container).variables:
-            assert program_of(container) in KNOWN[name].programs, name
+        environment = router.environment(container)
+        readers = {program_of(container)}
+        if container is router.daemon and environment.is_set(variables.SOURCE):
+            readers.add("init")  # a redirect daemon that is told init's variables keeps them
+            assert router.mode == "redirect"
+        for name in environment.variables:
+            assert readers & set(KNOWN[name].programs), name
 
 
 @pytest.mark.parametrize("origin", PODS)
@@ -184,6 +191,15 @@ def test_multus_finds_its_network(origin: str) -> None:
     annotation = router.template["metadata"]["annotations"]["k8s.v1.cni.cncf.io/networks"]
     (network,) = router.kinds("NetworkAttachmentDefinition")
     assert annotation == network["metadata"]["name"]
+
+
+def test_keeper_is_told_what_init_was() -> None:
+    """A daemon that repairs keeps init's own configuration, not what it happens to find."""
+    router = router_of("redirect-multus-keeper")
+    assert checked_daemon(router)["keeps"] == "init's configuration"
+    assert parse_redirect(router.environment(router.daemon)).init.destinations == (
+        parse_init(router.environment(router.init)).destinations
+    )
 
 
 @pytest.mark.parametrize("origin", OVERLAYS)
