@@ -121,6 +121,24 @@ def test_not_ready_is_no_reason_to_restart(lab: MakeLab, origin: str) -> None:
     assert (probe("readinessProbe"), probe("livenessProbe")) == (1, 0)
 
 
+def test_probes_by_port(lab: MakeLab) -> None:
+    """The node reaches the probed port beside a fallback, and liveness outlives readiness there."""
+    router = router_of("redirect-multus-guarded")
+    world = build(lab, router)
+    run_pod(world, router)
+    (port,) = (one["containerPort"] for one in router.daemon["ports"] if one["name"] == "admin")
+
+    def probe(name: str) -> str:
+        url = f"http://{ADDRESSES.pod.v4}:{port}{router.daemon[name]['httpGet']['path']}"
+        words = ("curl", "-s", "--max-time", "5", "-o", "/dev/null", "-w", "%{http_code}", url)
+        return world.run("node", words).stdout
+
+    assert (probe("readinessProbe"), probe("livenessProbe")) == ("200", "200")
+    world.run("pod", ("ip", "link", "set", world.spec.egress_link, "down"))
+    world.process(router.mode).wait_for_line('"daemon_not_ready"')
+    assert (probe("readinessProbe"), probe("livenessProbe")) == ("503", "200")
+
+
 def test_keeper_repairs(lab: MakeLab) -> None:
     """With the keeper's privileges a deleted table is put back, and clients get through."""
     router = router_of("redirect-multus-keeper")
