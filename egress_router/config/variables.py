@@ -48,8 +48,9 @@ DESTINATION = Variable(
 )
 DESTINATION_FILE = Variable(
     name="EGRESS_DESTINATION_FILE",
-    programs=("init",),
-    meaning="path of a file that holds the text of `EGRESS_DESTINATION`",
+    programs=("init", "redirect"),
+    meaning="path of a file that holds the text of `EGRESS_DESTINATION`; watched while the daemon "
+    "runs",
     unit="path",
 )
 ROUTER_MODE = Variable(
@@ -169,6 +170,14 @@ WATCH = Variable(
     unit="s",
     meaning="how often the daemon looks at the network by itself; changes wake it at once",
 )
+RELOAD = Variable(
+    name="EGRESS_RELOAD_SECONDS",
+    programs=ALL_DAEMONS,
+    default="10",
+    unit="s",
+    meaning="how often the file of the list is looked at by itself; changes are noticed at once; "
+    "0: it is read again on SIGHUP alone",
+)
 HTTP_DESTINATION = Variable(
     name="EGRESS_HTTP_PROXY_DESTINATION",
     programs=("http",),
@@ -178,7 +187,8 @@ HTTP_DESTINATION = Variable(
 HTTP_DESTINATION_FILE = Variable(
     name="EGRESS_HTTP_PROXY_DESTINATION_FILE",
     programs=("http",),
-    meaning="path of a file that holds the text of `EGRESS_HTTP_PROXY_DESTINATION`",
+    meaning="path of a file that holds the text of `EGRESS_HTTP_PROXY_DESTINATION`; watched "
+    "while the daemon runs",
     unit="path",
 )
 HTTP_MODE = Variable(
@@ -271,7 +281,8 @@ DNS_DESTINATION = Variable(
 DNS_DESTINATION_FILE = Variable(
     name="EGRESS_DNS_PROXY_DESTINATION_FILE",
     programs=("dns",),
-    meaning="path of a file that holds the text of `EGRESS_DNS_PROXY_DESTINATION`",
+    meaning="path of a file that holds the text of `EGRESS_DNS_PROXY_DESTINATION`; watched "
+    "while the daemon runs",
     unit="path",
 )
 DNS_MODE = Variable(

@@ -199,14 +199,16 @@ class Client:
         def ended(end: RelayEnd) -> None:
             record.bytes_up += end.bytes_up
             record.bytes_down += end.bytes_down
-            record.note = end.reason.value
+            record.note = record.revoked or end.reason.value
+            shared.tunnels.discard(record)
             shared.ledger.close(record)
             shared.release()
             shared.ended.set()
 
-        shared.carrier.carry(
+        relay = shared.carrier.carry(
             self.stream.detach(), upstream, ended, early_up=early, early_down=early_down
         )
+        shared.tunnels.add(record, relay)
 
     async def _refuse(
         self, record: Record, failure: FailureError, head: RequestHead | None

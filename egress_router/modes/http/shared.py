@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from egress_router.modes.http.tunnels import Tunnels
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -29,6 +31,7 @@ class Shared:
     head_limits: HeadLimits
     loop: asyncio.AbstractEventLoop
     release: Callable[[], None]
+    tunnels: Tunnels = field(default_factory=Tunnels)
     draining: bool = False
     clients: set[Client] = field(default_factory=set)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
