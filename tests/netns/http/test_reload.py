@@ -54,9 +54,11 @@ class World:
 @pytest.fixture
 def world(build: Any) -> Iterator[World]:
     """A proxy that allows one name."""
-    with ConfigMap("www.example.test\n") as config:
-        with build("", EGRESS_HTTP_PROXY_DESTINATION_FILE=str(config.file)) as scene:
-            yield World(scene, config)
+    with (
+        ConfigMap("www.example.test\n") as config,
+        build("", EGRESS_HTTP_PROXY_DESTINATION_FILE=str(config.file)) as scene,
+    ):
+        yield World(scene, config)
 
 
 def test_a_swap_changes_the_verdicts_and_cuts_what_is_denied_now(world: World) -> None:
