@@ -55,8 +55,9 @@ DESTINATION = Variable(
 )
 DESTINATION_FILE = Variable(
     name="EGRESS_DESTINATION_FILE",
-    programs=("init",),
-    meaning="path of a file that holds the text of `EGRESS_DESTINATION`",
+    programs=("init", "redirect"),
+    meaning="path of a file that holds the text of `EGRESS_DESTINATION`; watched while the daemon "
+    "runs",
     unit="path",
 )
 ROUTER_MODE = Variable(
@@ -176,6 +177,14 @@ WATCH = Variable(
     unit="s",
     meaning="how often the daemon looks at the network by itself; changes wake it at once",
 )
+RELOAD = Variable(
+    name="EGRESS_RELOAD_SECONDS",
+    programs=ALL_DAEMONS,
+    default="10",
+    unit="s",
+    meaning="how often the file of the list is looked at by itself; changes are noticed at once; "
+    "0: it is read again on SIGHUP alone",
+)
 HTTP_DESTINATION = Variable(
     name="EGRESS_HTTP_PROXY_DESTINATION",
     programs=("http",),
@@ -185,7 +194,8 @@ HTTP_DESTINATION = Variable(
 HTTP_DESTINATION_FILE = Variable(
     name="EGRESS_HTTP_PROXY_DESTINATION_FILE",
     programs=("http",),
-    meaning="path of a file that holds the text of `EGRESS_HTTP_PROXY_DESTINATION`",
+    meaning="path of a file that holds the text of `EGRESS_HTTP_PROXY_DESTINATION`; watched "
+    "while the daemon runs",
     unit="path",
 )
 HTTP_MODE = Variable(
@@ -278,7 +288,8 @@ DNS_DESTINATION = Variable(
 DNS_DESTINATION_FILE = Variable(
     name="EGRESS_DNS_PROXY_DESTINATION_FILE",
     programs=("dns",),
-    meaning="path of a file that holds the text of `EGRESS_DNS_PROXY_DESTINATION`",
+    meaning="path of a file that holds the text of `EGRESS_DNS_PROXY_DESTINATION`; watched "
+    "while the daemon runs",
     unit="path",
 )
 DNS_MODE = Variable(

@@ -32,6 +32,7 @@ from egress_router.plan.state import CLUSTER_TABLE, Desired, Observed, Route, Ta
 if TYPE_CHECKING:
     from egress_router.config.addresses import Address
     from egress_router.config.init import ClaimConfig, InitConfig
+    from egress_router.kernel.conntrack import Judge
     from egress_router.kernel.packets import Sighting
     from egress_router.plan.forwards import ForwardJudge
 
@@ -123,12 +124,16 @@ class Keeper:
 
     def put_forwards(self, text: str, judge: ForwardJudge) -> None:
         """Puts DNS mode's table in force, and forgets flows that contradict it."""
-        # Imported here: the other modes never come by.
+        self._forward_table.put(self._session(), text)
+        if judge.concerned:
+            self.forget(judge)
+
+    def forget(self, judge: Judge) -> int:
+        """Deletes every tracked connection that contradicts the ruleset; how many there were."""
+        # Imported here: most daemons never come by.
         from egress_router.kernel.conntrack import forget_flows  # noqa: PLC0415
 
-        self._forward_table.put(self._session(), text)
-        if judge.concerned and observe_flow_count() != 0:
-            forget_flows(judge)
+        return 0 if observe_flow_count() == 0 else forget_flows(judge)
 
     def keep_forwards(self) -> bool:
         """Loads DNS mode's table again if it has gone; whether that was so."""

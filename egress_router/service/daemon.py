@@ -24,6 +24,7 @@ from egress_router.service.logs import (
     log_event,
 )
 from egress_router.service.metric_registry import Metrics
+from egress_router.service.reload import Reloader
 
 if TYPE_CHECKING:
     import asyncio
@@ -51,9 +52,11 @@ class Mode(Protocol[Config]):
 
 
 class Service:
-    """What a mode gets: the daemon's settings, readiness, metrics, tasks, and word of its end."""
+    """What a mode gets: settings, readiness, metrics, tasks, reloads, and word of its end."""
 
-    def __init__(self, mode: str, config: DaemonConfig, lifecycle: Lifecycle) -> None:
+    def __init__(
+        self, mode: str, config: DaemonConfig, lifecycle: Lifecycle, environment: Environment
+    ) -> None:
         self.mode = mode
         self.config = config
         self.lifecycle = lifecycle
@@ -61,6 +64,7 @@ class Service:
         age_s = process.observe_age_s()
         self.readiness = Readiness(mode, age_s=age_s)
         self.metrics = Metrics()
+        self.reload = Reloader(mode, environment, lifecycle, poll_s=config.reload_s)
         self._started_at = time.time() - age_s
         self._status: list[Callable[[], Mapping[str, Any]]] = []
         self.admin = AdminEndpoint(
@@ -109,6 +113,7 @@ class Service:
             "for_s": round(snapshot.for_s, 1),
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._started_at)),
             **{name: fact for source in self._status for name, fact in source().items()},
+            "reload": self.reload.report.status(),
             "conditions": {c.name: c.reason or "ok" for c in snapshot.conditions},
             "process": {
                 "pid": os.getpid(),
@@ -130,6 +135,7 @@ class Service:
                 (c.name,): float(c.reason is None) for c in self.readiness.snapshot().conditions
             },
         )
+        self.reload.report.provide(self.metrics)
         provide(metrics.LOOP_LAG, life.lag.largest_s)
         provide(metrics.LOOP_ERRORS, lambda: life.loop_errors.total)
         provide(metrics.HANDLER_ERRORS, lambda: life.tasks.failed_handlers)
@@ -154,12 +160,15 @@ def run_daemon(mode: Mode[Config], environment: Environment) -> int:
     capture_library_messages()
 
     async def serve(lifecycle: Lifecycle) -> None:
-        service = Service(mode.name, daemon_config, lifecycle)
+        service = Service(mode.name, daemon_config, lifecycle, environment)
         # A task of its own: aiohttp is imported while the mode waits for the kernel or a resolver,
         # and the endpoint outlives the mode, so that a drain can be watched to its end.
         listener = open_unix_socket(mode.name)
         lifecycle.tasks.start_vital("admin endpoint", service.admin.serve(listener))
-        await mode.serve(mode_config, service)
+        try:
+            await mode.serve(mode_config, service)
+        finally:
+            service.reload.close()
 
     return run_lifecycle(mode.name, serve)
 

@@ -56,6 +56,7 @@ class Record:
         "note",
         "number",
         "reason",
+        "revoked",
         "rule",
         "started",
         "status",
@@ -80,6 +81,7 @@ class Record:
         self.bytes_down = 0
         self.cause: str | None = None
         self.note: str | None = None
+        self.revoked = ""  # why a tunnel was cut that had been allowed
 
     def note_failure(self, failure: FailureError) -> None:
         """Why it came to nothing; a status that the client has seen already stays."""

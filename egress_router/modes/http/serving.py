@@ -22,6 +22,7 @@ from egress_router.errors import KernelError
 from egress_router.modes.http.answers import FULL
 from egress_router.modes.http.client import Client
 from egress_router.modes.http.ledger import KINDS, Ledger
+from egress_router.modes.http.reloading import Reloading
 from egress_router.modes.http.shared import Shared
 from egress_router.modes.http.uplink import Uplink
 from egress_router.modes.http.watchdog import phase_ticks
@@ -93,6 +94,7 @@ class Serving:
         self._listen(LOOPBACKS, LOOPBACK)
         await self._watch.open()
         self._provide()
+        self._service.reload.open(Reloading(self._shared), self._config)
 
     async def drain(self) -> None:
         """Returns when the last connection has ended."""

@@ -26,7 +26,7 @@ from egress_router.net.egress import Egress, LinkProbe
 from egress_router.net.health import Health
 from egress_router.net.resolution import ResolutionError
 from egress_router.policy.guard import build_guard
-from egress_router.policy.rules import Decision, NeedsAddresses, compile_rules
+from egress_router.policy.rules import Decision, NeedsAddresses, Policy, compile_rules
 
 if TYPE_CHECKING:
     import socket
@@ -72,6 +72,12 @@ class Uplink:
             source6=sources.get(6),  # type: ignore[arg-type]  # as above
             link=router.egress,
         )
+
+    def replace_rules(self, policy: Policy) -> Policy:
+        """Other rules from now on, behind the guard that is in force; returns both together."""
+        self._remembered.clear()
+        self.policy = dataclasses.replace(policy, guard=self.policy.guard)
+        return self.policy
 
     def remembered(self, target: Target) -> Decision | None:
         """The decision on a target, as long as it is the one that `decide` would come to."""
