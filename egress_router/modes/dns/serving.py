@@ -31,6 +31,7 @@ from egress_router.service.process import raise_descriptor_limit
 
 if TYPE_CHECKING:
     from egress_router.config.dns import DnsConfig
+    from egress_router.modes.dns.ledger import Dials
     from egress_router.plan.forwards import Forward
     from egress_router.service.daemon import Service
 
@@ -114,6 +115,11 @@ class Serving:
     def admission(self) -> Admission:
         """How many connections are open, and how many may be."""
         return self._shared.admission
+
+    @property
+    def dials(self) -> Dials:
+        """How long connections to partners took."""
+        return self._shared.dials
 
     @property
     def resolver(self) -> Resolver:

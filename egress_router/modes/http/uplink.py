@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from egress_router.modes.http.failure import (
     failure_of_decision,
@@ -23,9 +23,10 @@ from egress_router.modes.http.failure import (
 from egress_router.net.dial import DialError, DialLimits, dial
 from egress_router.net.egress import Egress, LinkProbe
 from egress_router.net.health import Health
-from egress_router.net.resolution import ResolutionError
+from egress_router.net.resolution import ResolutionError, Source
 from egress_router.policy.guard import build_guard
 from egress_router.policy.rules import Decision, NeedsAddresses, compile_rules
+from egress_router.service.histogram import Histogram
 
 if TYPE_CHECKING:
     import socket
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from egress_router.plan.snapshot import Router
     from egress_router.policy.prefixes import IPAddress
     from egress_router.policy.target import Target
+
+Times: TypeAlias = dict[tuple[str, ...], Histogram]  # by outcome
 
 MEMORY_MAX = 4096  # decisions remembered; clients choose the names
 
@@ -52,6 +55,8 @@ class Uplink:
         self._egress = Egress()
         self._health = Health()
         self._remembered: dict[Target, tuple[Decision, float]] = {}
+        self.dials: Times = {("connected",): Histogram(), ("failed",): Histogram()}
+        self.lookups: Times = {("resolved",): Histogram(), ("failed",): Histogram()}
 
     def follow(self, router: Router) -> None:
         """Takes over a router that looks different from the last one."""
@@ -90,6 +95,7 @@ class Uplink:
         """A connection to one of the allowed addresses; raises FailureError."""
         if trouble := self.trouble():
             raise link_down(trouble)
+        started = time.monotonic()
         try:
             sock = await dial(
                 decision.addresses,
@@ -99,8 +105,10 @@ class Uplink:
                 limits=self._limits,
             )
         except DialError as error:
+            self.dials["failed",].note(time.monotonic() - started)
             trouble = self.trouble()  # it may have gone down under our feet
             raise (link_down(trouble) if trouble else failure_of_dial(error)) from error
+        self.dials["connected",].note(time.monotonic() - started)
         record.address = peer_of(sock, decision)
         return sock
 
@@ -120,10 +128,14 @@ class Uplink:
             self._remember(target, settled, float("inf"))
             return settled
         policy = self.policy
+        started = time.monotonic()
         try:
             resolution = await self._resolver.resolve(settled.name.text)
         except ResolutionError as error:
+            self.lookups["failed",].note(time.monotonic() - started)
             raise failure_of_resolution(error) from error
+        if resolution.source is Source.DNS:
+            self.lookups["resolved",].note(time.monotonic() - started)
         decision = policy.decide_addresses(target, resolution.addresses)
         if resolution.ttl_s > 0 and policy is self.policy:
             self._remember(target, decision, time.monotonic() + resolution.ttl_s)

