@@ -9,7 +9,7 @@ import ipaddress
 import socket
 from typing import TYPE_CHECKING, Any
 
-from egress_router.plan.state import PROTOCOL, Link, LinkAddress, Route, RouteKind, Rule
+from egress_router.plan.state import PROTOCOL, Link, LinkAddress, Neighbour, Route, RouteKind, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +23,9 @@ _IFF_UP = 0x1
 _IFF_LOWER_UP = 0x10000
 _F_TENTATIVE = 0x40
 _F_FAILED = 0x08
+# NUD_REACHABLE, STALE, DELAY, PROBE, NOARP, PERMANENT: the entry is in use.
+_NUD_KNOWN = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80
+_NUD_FAILED = 0x20
 _ONLINK = 4  # RTNH_F_ONLINK
 _KINDS = {1: RouteKind.UNICAST, 7: RouteKind.UNREACHABLE}  # RTN_*
 _INET = ("forwarding", "rp_filter", "arp_announce", "arp_ignore", "promote_secondaries")
@@ -58,6 +61,15 @@ def counters(message: Any) -> dict[str, int]:
         name: int(stats.get(name, 0))
         for name in ("rx_packets", "tx_packets", "rx_bytes", "tx_bytes", "rx_dropped", "tx_dropped")
     }
+
+
+def neighbour(message: Any) -> Neighbour:
+    """RTM_NEWNEIGH with an address."""
+    return Neighbour(
+        address=ipaddress.ip_address(message.get_attr("NDA_DST")),
+        mac=message.get_attr("NDA_LLADDR") if message["state"] & _NUD_KNOWN else None,
+        failed=bool(message["state"] & _NUD_FAILED),
+    )
 
 
 def address(message: Any, names: Mapping[int, str]) -> LinkAddress | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from egress_router.errors import EgressRouterError, KernelError
@@ -24,6 +24,7 @@ from egress_router.kernel.namespace import Namespace
 from egress_router.kernel.netlink import Netlink
 from egress_router.kernel.nft import Nft
 from egress_router.kernel.signs import canary_sings
+from egress_router.kernel.traffic import observe_traffic
 from egress_router.plan.desired import desired_state
 from egress_router.plan.drift import Finding, find_drift
 from egress_router.plan.snapshot import Router, find_router, snapshot_state
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from egress_router.config.init import ClaimConfig, InitConfig
     from egress_router.kernel.conntrack import Judge
     from egress_router.kernel.packets import Sighting
+    from egress_router.kernel.traffic import Traffic
     from egress_router.plan.forwards import ForwardJudge
 
 
@@ -42,7 +44,6 @@ class Look:
     """What one look found. `reason` says why there is no router to look after, if there is none.
 
     `repaired`: findings that are gone because the keeper saw to it. `failure`: why a repair failed.
-    `nat`: packets and bytes by counter name, where they may be read. `link`: the egress link's.
     """
 
     router: Router | None
@@ -50,8 +51,6 @@ class Look:
     findings: tuple[Finding, ...] = ()
     repaired: tuple[Finding, ...] = ()
     failure: str | None = None
-    link: dict[str, int] = field(default_factory=dict)
-    nat: dict[str, tuple[int, int]] = field(default_factory=dict)
     mac: str | None = None
 
 
@@ -117,10 +116,14 @@ class Keeper:
             findings=findings,
             repaired=repaired,
             failure=failure,
-            link=self._netlink.observe_counters(desired.egress),
-            nat=self._observe_nat(),
             mac=link.mac if link else None,
         )
+
+    def observe_traffic(self) -> Traffic | None:
+        """What has passed so far; None if there is no router. Raises KernelError."""
+        if self._router is None:
+            return None
+        return observe_traffic(self._netlink, self._router, tally=self.may_repair)
 
     def put_forwards(self, text: str, judge: ForwardJudge) -> None:
         """Puts DNS mode's table in force, and forgets flows that contradict it."""
@@ -152,15 +155,6 @@ class Keeper:
         if not self.may_repair:
             return Table(ours=True, intact=True) if canary_sings() else None
         return self._session().observe_table()
-
-    def _observe_nat(self) -> dict[str, tuple[int, int]]:
-        if not self.may_repair:
-            return {}
-        try:
-            return self._session().observe_counters()
-        except KernelError:
-            self._end_session()
-            return {}
 
     def _desire(self, observed: Observed) -> Desired | str:
         if self._config is not None and self.may_repair:

@@ -67,6 +67,18 @@ class LinkAddress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbour:
+    """A station on a link as the kernel knows it.
+
+    `mac` None: it does not answer (`failed`), or is being asked.
+    """
+
+    address: Address
+    mac: str | None
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """One route. `attributes`: metrics such as `(("mtu", 1450),)`, carried along unchanged."""
 

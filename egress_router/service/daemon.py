@@ -28,7 +28,7 @@ from egress_router.service.reload import Reloader
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
     from ipaddress import IPv4Address, IPv6Address
 
     from egress_router.config.settings import Environment
@@ -67,8 +67,12 @@ class Service:
         self.reload = Reloader(mode, environment, lifecycle, poll_s=config.reload_s)
         self._started_at = time.time() - age_s
         self._status: list[Callable[[], Mapping[str, Any]]] = []
+        self._readings: list[Callable[[], Awaitable[None]]] = []
         self.admin = AdminEndpoint(
-            readiness=self.readiness, status=self.status_document, metrics=self.metrics
+            readiness=self.readiness,
+            status=self.status_document,
+            metrics=self.metrics,
+            read=self.take_readings,
         )
         lifecycle.on_drain(self.readiness.drain)
         self._provide_metrics()
@@ -95,6 +99,18 @@ class Service:
         `source`, `gateway` and `link` are shown first, mappings and lists of mappings as sections.
         """
         self._status.append(source)
+
+    def provide_reading(self, take: Callable[[], Awaitable[None]]) -> None:
+        """Has something read before /status or /metrics is answered: what is asked for on demand.
+
+        It must bound the time it takes, and how often it does anything, by itself.
+        """
+        self._readings.append(take)
+
+    async def take_readings(self) -> None:
+        """Brings up to date what is only read on demand."""
+        for take in self._readings:
+            await take()
 
     async def open_admin_port(self, addresses: Iterable[IPv4Address | IPv6Address]) -> None:
         """Opens the admin port, if one is configured, on these cluster-side addresses."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from egress_router.config.dns import DnsConfig
     from egress_router.modes.dns.datagrams import DatagramPort
+    from egress_router.modes.dns.ledger import Dials
     from egress_router.modes.dns.names import Name
     from egress_router.modes.dns.port import Port
     from egress_router.plan.forwards import Forward
@@ -159,6 +160,11 @@ class Serving:
     def admission(self) -> Admission:
         """How many connections are open, and how many may be."""
         return self._shared.admission
+
+    @property
+    def dials(self) -> Dials:
+        """How long connections to partners took."""
+        return self._shared.dials
 
     @property
     def resolver(self) -> Resolver:

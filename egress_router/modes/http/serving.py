@@ -47,6 +47,7 @@ LOOPBACK = "lo"
 LOOPBACKS = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 LINGER_S = 2.0
 LISTENER = "listener"
+NO_LINE = "none"
 LEAVING_MAX = 64  # clients above the limit that are answered with patience; the rest, at once
 LINE_BYTES = 8 * 1024  # of a request line or a field line; a smaller limit of the head bounds both
 
@@ -187,14 +188,24 @@ class Serving:
             self._leaving -= 1
 
     def _provide(self) -> None:
-        provide, ledger = self._service.metrics.provide, self._shared.ledger
+        provide = self._service.metrics.provide
+        ledger, uplink = self._shared.ledger, self._shared.uplink
         provide(metrics.HTTP_REQUESTS, lambda: ledger.ended)
+        provide(metrics.HTTP_DECISIONS, self._decisions)
         provide(metrics.HTTP_ACTIVE, self._active)
         provide(metrics.HTTP_BYTES, self._bytes)
         provide(metrics.HTTP_ERRORS, lambda: ledger.causes)
         provide(metrics.HTTP_SHED, self._shed)
         provide(metrics.HTTP_CONNECTION_LIMIT, lambda: self._admission.limit)
+        provide(metrics.DIAL_SECONDS, lambda: uplink.dials)
+        provide(metrics.RESOLVE_SECONDS, lambda: uplink.lookups)
         provide(metrics.DNS_QUERIES, self._queries)
+
+    def _decisions(self) -> dict[tuple[str, ...], float]:
+        return {
+            (str(line or NO_LINE), rule, verdict): count
+            for (line, rule, verdict), count in self._shared.ledger.decisions.counts.items()
+        }
 
     def _active(self) -> dict[tuple[str, ...], float]:
         opened = self._shared.ledger.open
