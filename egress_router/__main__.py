@@ -39,7 +39,8 @@ look
   explain TARGET [--address IP]...
                           which HTTP rule decides http://HOST/... or HOST:PORT, and why
   health [MODE]           exit 0 if the running daemon is ready (for probes)
-  status [MODE] [--json]  what the running daemon does
+  status [MODE] [--json] [--all] [--watch [SECONDS]]
+                          what the running daemon does, how it is, and what is wrong
   lab [--keep]            demonstrate it all in network namespaces of this machine
 
 exit codes: 0 done, 1 unexpected, 2 configuration, 3 address conflict,

@@ -23,11 +23,18 @@ from egress_router.kernel.host import observe_flow_count
 from egress_router.kernel.namespace import Namespace
 from egress_router.kernel.netlink import Netlink
 from egress_router.kernel.nft import Nft
-from egress_router.kernel.signs import canary_sings
+from egress_router.kernel.signs import canary_sings, wake_neighbour
 from egress_router.plan.desired import desired_state
 from egress_router.plan.drift import Finding, find_drift
 from egress_router.plan.snapshot import Router, find_router, snapshot_state
-from egress_router.plan.state import CLUSTER_TABLE, Desired, Observed, Route, Table
+from egress_router.plan.state import (
+    CLUSTER_TABLE,
+    Desired,
+    Neighbour,
+    Observed,
+    Route,
+    Table,
+)
 
 if TYPE_CHECKING:
     from egress_router.config.addresses import Address
@@ -52,6 +59,7 @@ class Look:
     link: dict[str, int] = field(default_factory=dict)
     nat: dict[str, tuple[int, int]] = field(default_factory=dict)
     mac: str | None = None
+    gateways: tuple[Neighbour, ...] = ()
 
 
 class Keeper:
@@ -119,6 +127,7 @@ class Keeper:
             link=self._netlink.observe_counters(desired.egress),
             nat=self._observe_nat(),
             mac=link.mac if link else None,
+            gateways=self._observe_gateways(router),
         )
 
     def put_forwards(self, text: str, judge: ForwardJudge) -> None:
@@ -147,6 +156,19 @@ class Keeper:
         if not self.may_repair:
             return Table(ours=True, intact=True) if canary_sings() else None
         return self._session().observe_table()
+
+    def _observe_gateways(self, router: Router | None) -> tuple[Neighbour, ...]:
+        """Whether the gateways answer; those that the kernel does not know are asked for."""
+        if router is None:
+            return ()
+        known = {one.address: one for one in self._netlink.observe_neighbours(router.egress)}
+        for gateway in router.gateways:
+            if gateway not in known or known[gateway].silent:
+                wake_neighbour(gateway, router.egress)
+        return tuple(
+            known.get(gateway) or Neighbour(address=gateway, mac=None, state="unknown")
+            for gateway in router.gateways
+        )
 
     def _observe_nat(self) -> dict[str, tuple[int, int]]:
         if not self.may_repair:

@@ -21,6 +21,7 @@ from egress_router.plan.state import (
     PROTOCOL,
     Link,
     LinkAddress,
+    Neighbour,
     NewLink,
     Observed,
     Route,
@@ -88,6 +89,12 @@ class Netlink:
     def observe_links(self) -> tuple[Link, ...]:
         """All links of the namespace."""
         return tuple(decode.link(message) for message in self._route.get_links())
+
+    def observe_neighbours(self, name: str) -> tuple[Neighbour, ...]:
+        """The stations that the kernel knows on a link; none if there is no such link."""
+        found = self._route.link_lookup(ifname=name)
+        messages = self._route.get_neighbours(ifindex=found[0]) if found else ()
+        return tuple(filter(None, map(decode.neighbour, messages)))
 
     def observe_counters(self, name: str) -> dict[str, int]:
         """A link's packet and byte counters; empty if there is no such link."""

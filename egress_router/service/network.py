@@ -207,6 +207,7 @@ class NetworkWatch:
 
     def _provide(self, keeper: Keeper) -> None:
         self._service.provide_status(lambda: self._status(keeper))
+        self._service.provide_warnings(self._warnings)
         provide = self._service.metrics.provide
         provide(metrics.LINK_BYTES, lambda: self._link_counters("bytes"))
         provide(metrics.LINK_PACKETS, lambda: self._link_counters("packets"))
@@ -214,6 +215,17 @@ class NetworkWatch:
         provide(metrics.NAT_BYTES, lambda: {(k,): v[1] for k, v in self._nat().items()})
         provide(metrics.REPAIRS, lambda: {(k,): v for k, v in self._repairs.items()})
         provide(metrics.ADDRESS_CONFLICTS, lambda: self._guard.conflicts)
+
+    def _warnings(self) -> tuple[str, ...]:
+        look, router = self._look, self.router
+        if look is None or router is None or not self.sound:
+            return ()
+        return tuple(
+            f"gateway {one.address} does not answer on {router.egress}: nothing gets out. "
+            "Run `egress-router doctor`"
+            for one in look.gateways
+            if one.silent
+        )
 
     def _nat(self) -> dict[str, tuple[int, int]]:
         return self._look.nat if self._look else {}
@@ -234,8 +246,13 @@ class NetworkWatch:
             "source": ", ".join(map(str, router.sources)),
             "gateway": ", ".join(map(str, router.gateways)),
             "link": f"{router.egress} ({look.mac})" if look.mac else router.egress,
+            "gateways": [
+                {"address": str(one.address), "mac": one.mac, "state": one.state}
+                for one in look.gateways
+            ],
             "cluster_link": router.cluster,
             "repairs": "on" if keeper.may_repair else "off: needs CAP_NET_ADMIN",
+            "conflict_watch": "on" if self._guard.may_watch else "off: needs CAP_NET_RAW",
             "traffic": dict(look.link),
             "nat": {name: {"packets": p, "bytes": b} for name, (p, b) in look.nat.items()},
         }

@@ -15,13 +15,14 @@ import dataclasses
 import resource
 from ipaddress import IPv4Address, IPv6Address
 from socket import SHUT_WR
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from egress_router.errors import KernelError
 from egress_router.modes.http.answers import FULL
 from egress_router.modes.http.client import Client
 from egress_router.modes.http.ledger import KINDS, Ledger
 from egress_router.modes.http.shared import Shared
+from egress_router.modes.http.status import proxy_status
 from egress_router.modes.http.uplink import Uplink
 from egress_router.modes.http.watchdog import phase_ticks
 from egress_router.net.http1.lines import HeadLimits
@@ -32,6 +33,7 @@ from egress_router.net.stream import Stream
 from egress_router.net.wheel import IdleWheel
 from egress_router.service import events, metrics
 from egress_router.service.logs import log_event
+from egress_router.service.nameservers import nameserver_warnings
 from egress_router.service.network import NetworkWatch
 
 if TYPE_CHECKING:
@@ -189,6 +191,8 @@ class Serving:
         provide(metrics.HTTP_SHED, self._shed)
         provide(metrics.HTTP_CONNECTION_LIMIT, lambda: self._admission.limit)
         provide(metrics.DNS_QUERIES, self._queries)
+        self._service.provide_status(self._status)
+        self._service.provide_warnings(lambda: nameserver_warnings(self._resolver))
 
     def _active(self) -> dict[tuple[str, ...], float]:
         opened = self._shared.ledger.open
@@ -203,6 +207,15 @@ class Serving:
             ("up",): ledger.bytes_up + sum(relay.bytes_up for relay in relays),
             ("down",): ledger.bytes_down + sum(relay.bytes_down for relay in relays),
         }
+
+    def _status(self) -> dict[str, Any]:
+        return proxy_status(
+            ledger=self._shared.ledger,
+            admission=self._admission,
+            resolver=self._resolver,
+            policy=self._shared.uplink.policy,
+            passed=self._bytes(),
+        )
 
     def _shed(self) -> dict[tuple[str, ...], float]:
         counts = [listener.counts for listener in self._listeners.values()]
