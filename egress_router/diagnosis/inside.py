@@ -47,8 +47,8 @@ def _judge_daemon(daemon: Daemon, told: tuple[str, ...]) -> Iterator[Finding]:
     for warning in (one for one in daemon.warnings if one not in told):
         yield warn("daemon", f"{daemon.mode} warns: {warning}")
     if daemon.refused_reload:
-        told = "; ".join(daemon.refused_reload)
-        yield warn("daemon", f"{daemon.mode} goes on with its old configuration: {told}")
+        problems = "; ".join(daemon.refused_reload)
+        yield warn("daemon", f"{daemon.mode} goes on with its old configuration: {problems}")
 
 
 def judge_links(facts: Facts) -> tuple[Finding, ...]:

@@ -125,7 +125,7 @@ def split_target(text: str) -> tuple[str, int]:
     try:
         ip_address(host)
     except ValueError:
-        if parse_name(host) is None:
+        if parse_name(host) is None or len(host.split()) != 1:
             raise ValueError(f"'{host}' is neither an address nor a name") from None
     return host, int(port)
 
