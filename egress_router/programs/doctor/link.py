@@ -84,7 +84,8 @@ def _gateway(netlink: Netlink, place: Place, one: Neighbour, how: str | None) ->
 def _await_gateway(netlink: Netlink, place: Place, gateway: Address) -> str | None:
     """Connects to an unserved port until something shows that the gateway is there."""
     deadline = time.monotonic() + GATEWAY_S
-    with _bound(place, gateway, socket.SOCK_STREAM) as sock:
+    with socket.socket(family_of(gateway), socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
+        bind_to(sock, egress_of(place), gateway)
         outcome = sock.connect_ex(socket_address(gateway, _UNSERVED_PORT))
         while time.monotonic() < deadline:
             if outcome in {0, errno.ECONNREFUSED, errno.EACCES}:
@@ -120,12 +121,20 @@ def probe_size(place: Place, gateway: Address, mtu: int, *, raw: bool) -> SizePr
 def _open_ping(place: Place, gateway: Address, *, raw: bool) -> socket.socket:
     protocol = _ECHO[gateway.version][0]
     try:
-        sock = _bound(place, gateway, socket.SOCK_DGRAM, protocol)
+        sock = socket.socket(family_of(gateway), socket.SOCK_DGRAM, protocol)
     except PermissionError:
         if not raw:
             raise
-        sock = _bound(place, gateway, socket.SOCK_RAW, protocol)
-    sock.setsockopt(*_DISCOVER[gateway.version], _PROBE)
+        sock = socket.socket(family_of(gateway), socket.SOCK_RAW, protocol)
+    try:
+        egress = egress_of(place)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, egress.device or b"")
+        # Without IP_BIND_ADDRESS_NO_PORT, which sockets without ports do not know.
+        sock.bind(egress.bound(gateway.version) or ("", 0))
+        sock.setsockopt(*_DISCOVER[gateway.version], _PROBE)
+    except OSError:
+        sock.close()
+        raise
     return sock
 
 
@@ -168,19 +177,6 @@ def checksum(data: bytes) -> int:
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
-
-
-def _bound(
-    place: Place, towards: Address, kind: socket.SocketKind, protocol: int = 0
-) -> socket.socket:
-    """A non-blocking socket that leaves from the source by the egress link."""
-    sock = socket.socket(family_of(towards), kind | socket.SOCK_NONBLOCK, protocol)
-    try:
-        bind_to(sock, egress_of(place), towards)
-    except OSError:
-        sock.close()
-        raise
-    return sock
 
 
 def egress_of(place: Place) -> Egress:
