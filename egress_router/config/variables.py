@@ -7,6 +7,7 @@ The README's table is tested against this one. A daemon or mode adds rows here a
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 PREFIX = "EGRESS_"
+# What Kubernetes tells a pod of a Service of its namespace, behind the Service's name.
+_SERVICE_HOST = "_SERVICE_HOST"
+_SERVICE_FACT = re.compile(
+    r"_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)\Z"
+)
 ALL_DAEMONS = ("redirect", "http", "dns")
 
 
@@ -350,11 +356,19 @@ UNIT_TEST_SWITCHES: dict[str, Variable] = {
 
 
 def unknown_variables(names: Iterable[str]) -> tuple[str, ...]:
-    """One warning for each name with our prefix that is close to a known variable but is none."""
+    """One warning for each name with our prefix that is close to a known variable but is none.
+
+    Not those by which Kubernetes tells of a Service: `EGRESS_1_PORT` of a Service `egress-1`, which
+    always comes with `EGRESS_1_SERVICE_HOST`.
+    """
+    names = frozenset(names)
     known = {variable.name for variable in VARIABLES}
+    services = {n.removesuffix(_SERVICE_HOST) for n in names if n.endswith(_SERVICE_HOST)}
     warnings = []
     for name in sorted(names):
         if not name.startswith(PREFIX) or name in known:
+            continue
+        if any(_SERVICE_FACT.match(name.removeprefix(service)) for service in services):
             continue
         if close := difflib.get_close_matches(name, known, n=1, cutoff=0.8):
             warnings.append(f"unknown variable {name}: did you mean {close[0]}?")

@@ -23,12 +23,19 @@ from egress_router.kernel.host import observe_flow_count
 from egress_router.kernel.namespace import Namespace
 from egress_router.kernel.netlink import Netlink
 from egress_router.kernel.nft import Nft
-from egress_router.kernel.signs import canary_sings
+from egress_router.kernel.signs import canary_sings, wake_neighbour
 from egress_router.kernel.traffic import observe_traffic
 from egress_router.plan.desired import desired_state
 from egress_router.plan.drift import Finding, find_drift
 from egress_router.plan.snapshot import Router, find_router, snapshot_state
-from egress_router.plan.state import CLUSTER_TABLE, Desired, Observed, Route, Table
+from egress_router.plan.state import (
+    CLUSTER_TABLE,
+    Desired,
+    Neighbour,
+    Observed,
+    Route,
+    Table,
+)
 
 if TYPE_CHECKING:
     from egress_router.config.addresses import Address
@@ -52,6 +59,7 @@ class Look:
     repaired: tuple[Finding, ...] = ()
     failure: str | None = None
     mac: str | None = None
+    gateways: tuple[Neighbour, ...] = ()
 
 
 class Keeper:
@@ -117,6 +125,7 @@ class Keeper:
             repaired=repaired,
             failure=failure,
             mac=link.mac if link else None,
+            gateways=self._observe_gateways(router),
         )
 
     def observe_traffic(self) -> Traffic | None:
@@ -155,6 +164,19 @@ class Keeper:
         if not self.may_repair:
             return Table(ours=True, intact=True) if canary_sings() else None
         return self._session().observe_table()
+
+    def _observe_gateways(self, router: Router | None) -> tuple[Neighbour, ...]:
+        """Whether the gateways answer; those that the kernel does not know are asked for."""
+        if router is None:
+            return ()
+        known = {one.address: one for one in self._netlink.observe_neighbours(router.egress)}
+        for gateway in router.gateways:
+            if gateway not in known or known[gateway].silent:
+                wake_neighbour(gateway, router.egress)
+        return tuple(
+            known.get(gateway) or Neighbour(address=gateway, mac=None, state="unknown")
+            for gateway in router.gateways
+        )
 
     def _desire(self, observed: Observed) -> Desired | str:
         if self._config is not None and self.may_repair:

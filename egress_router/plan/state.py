@@ -68,14 +68,19 @@ class LinkAddress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbour:
-    """A station on a link as the kernel knows it.
+    """One station on a link as the kernel knows it.
 
-    `mac` None: it does not answer (`failed`), or is being asked.
+    `state` in ip-neighbour(8)'s words, and `unknown` where the kernel has not asked for it yet.
     """
 
     address: Address
     mac: str | None
-    failed: bool = False
+    state: str
+
+    @property
+    def silent(self) -> bool:
+        """Whether it was asked for and has not answered."""
+        return self.state in {"incomplete", "failed"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from egress_router.config.daemon import DaemonConfig, parse_daemon
 from egress_router.errors import ConfigurationError, Problem
 from egress_router.service import metrics, process, signals
 from egress_router.service.admin import AdminEndpoint, open_port, open_unix_socket
-from egress_router.service.events import DAEMON_STARTED
+from egress_router.service.events import CONFIGURATION_WARNING, DAEMON_STARTED
 from egress_router.service.health import Readiness
 from egress_router.service.lifecycle import Lifecycle, run_lifecycle
 from egress_router.service.logs import (
@@ -68,6 +68,7 @@ class Service:
         self._started_at = time.time() - age_s
         self._status: list[Callable[[], Mapping[str, Any]]] = []
         self._readings: list[Callable[[], Awaitable[None]]] = []
+        self._warnings: list[Callable[[], Iterable[str]]] = [lambda: config.warnings]
         self.admin = AdminEndpoint(
             readiness=self.readiness,
             status=self.status_document,
@@ -112,6 +113,13 @@ class Service:
         for take in self._readings:
             await take()
 
+    def provide_warnings(self, source: Callable[[], Iterable[str]]) -> None:
+        """Adds what is wrong without making the daemon unready: a line each, in /status; as above.
+
+        A warning names what it is about: `gateway 192.168.12.1 does not answer on macvlan0`.
+        """
+        self._warnings.append(source)
+
     async def open_admin_port(self, addresses: Iterable[IPv4Address | IPv6Address]) -> None:
         """Opens the admin port, if one is configured, on these cluster-side addresses."""
         if self.config.admin_port is not None:
@@ -127,6 +135,7 @@ class Service:
             "ready": snapshot.ready,
             "reasons": list(snapshot.reasons),
             "for_s": round(snapshot.for_s, 1),
+            "warnings": [warning for source in self._warnings for warning in source()],
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._started_at)),
             **{name: fact for source in self._status for name, fact in source().items()},
             "reload": self.reload.report.status(),
@@ -172,6 +181,8 @@ def run_daemon(mode: Mode[Config], environment: Environment) -> int:
     signals.install_early_handlers()
     daemon_config, mode_config = _parse(mode, environment)
     configure_logs(daemon_config.log, daemon=True)
+    for warning in daemon_config.warnings:
+        log_event(CONFIGURATION_WARNING, message=warning)
     signals.fill_standard_descriptors()
     capture_library_messages()
 

@@ -16,7 +16,7 @@ import resource
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from socket import SHUT_WR
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from egress_router.errors import KernelError
 from egress_router.modes.http.answers import FULL
@@ -24,6 +24,7 @@ from egress_router.modes.http.client import Client
 from egress_router.modes.http.ledger import KINDS, Ledger
 from egress_router.modes.http.reloading import Reloading
 from egress_router.modes.http.shared import Shared
+from egress_router.modes.http.status import proxy_status
 from egress_router.modes.http.uplink import Uplink
 from egress_router.modes.http.watchdog import phase_ticks
 from egress_router.net.http1.lines import HeadLimits
@@ -35,6 +36,7 @@ from egress_router.net.stream import Stream
 from egress_router.net.wheel import IdleWheel
 from egress_router.service import events, metrics
 from egress_router.service.logs import log_event
+from egress_router.service.nameservers import nameserver_warnings
 from egress_router.service.network import NetworkWatch
 
 if TYPE_CHECKING:
@@ -200,6 +202,8 @@ class Serving:
         provide(metrics.DIAL_SECONDS, lambda: uplink.dials)
         provide(metrics.RESOLVE_SECONDS, lambda: uplink.lookups)
         provide(metrics.DNS_QUERIES, self._queries)
+        self._service.provide_status(self._status)
+        self._service.provide_warnings(lambda: nameserver_warnings(self._resolver))
 
     def _decisions(self) -> dict[tuple[str, ...], float]:
         return {
@@ -220,6 +224,15 @@ class Serving:
             ("up",): ledger.bytes_up + sum(relay.bytes_up for relay in relays),
             ("down",): ledger.bytes_down + sum(relay.bytes_down for relay in relays),
         }
+
+    def _status(self) -> dict[str, Any]:
+        return proxy_status(
+            ledger=self._shared.ledger,
+            admission=self._admission,
+            resolver=self._resolver,
+            policy=self._shared.uplink.policy,
+            passed=self._bytes(),
+        )
 
     def _shed(self) -> dict[tuple[str, ...], float]:
         counts = [listener.counts for listener in self._listeners.values()]
