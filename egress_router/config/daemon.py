@@ -29,12 +29,17 @@ class LogConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonConfig:
-    """What lifecycle, logs, admin endpoint and watch need to know."""
+    """What lifecycle, logs, admin endpoint and watch need to know.
+
+    `warnings`: variables that look mistyped.
+    """
 
     log: LogConfig
     admin_port: int | None
     watch_s: float
+    reload_s: float
     interface: str | None
+    warnings: tuple[str, ...] = ()
 
 
 def parse_log(environment: Environment, found: list[Problem]) -> LogConfig:
@@ -61,9 +66,13 @@ def parse_daemon(environment: Environment) -> DaemonConfig:
         watch_s=read_seconds(
             environment, variables.WATCH, Problems(variables.WATCH.name, found), low=0.2, high=60
         ),
+        reload_s=read_seconds(
+            environment, variables.RELOAD, Problems(variables.RELOAD.name, found), low=0, high=3600
+        ),
         interface=read_link_name(
             environment, variables.INTERFACE, Problems(variables.INTERFACE.name, found)
         ),
+        warnings=variables.unknown_variables(environment.variables),
     )
     if found:
         raise ConfigurationError(tuple(found))

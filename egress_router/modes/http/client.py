@@ -228,9 +228,7 @@ class Client:
         self.watchdog.enter(Phase.CONNECT)
         self.stream.watch()
         if self._whole:
-            self.shared.tunnels.note(
-                self._whole, head, KnownTunnel(target=target, note=record.note)
-            )
+            self.shared.heads.note(self._whole, head, KnownTunnel(target=target, note=record.note))
         decision = await self.shared.uplink.decide(target, record)
         upstream = await self.shared.uplink.connect(target, decision, record)
         try:
@@ -250,14 +248,16 @@ class Client:
         def ended(end: RelayEnd) -> None:
             record.bytes_up += end.bytes_up
             record.bytes_down += end.bytes_down
-            record.note = end.reason.value
+            record.note = record.revoked or end.reason.value
+            shared.tunnels.discard(record)
             shared.ledger.close(record)
             shared.release()
             shared.ended.set()
 
-        shared.carrier.carry(
+        relay = shared.carrier.carry(
             self.stream.detach(), upstream, ended, early_up=early, early_down=early_down
         )
+        shared.tunnels.add(record, relay)
 
     async def _refuse(
         self, record: Record, failure: FailureError, head: RequestHead | None
@@ -315,7 +315,7 @@ class Client:
             self.stream.watch()
         elif not data:
             self.end()
-        elif (known := self.shared.tunnels.get(data)) is None or not self._take_shortcut(known):
+        elif (known := self.shared.heads.get(data)) is None or not self._take_shortcut(known):
             self.buffer = data
             self.start(self.serve())
 

@@ -16,13 +16,15 @@ import resource
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from socket import SHUT_WR
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from egress_router.errors import KernelError
 from egress_router.modes.http.answers import FULL
 from egress_router.modes.http.client import Client
 from egress_router.modes.http.ledger import KINDS, Ledger
+from egress_router.modes.http.reloading import Reloading
 from egress_router.modes.http.shared import Shared
+from egress_router.modes.http.status import proxy_status
 from egress_router.modes.http.uplink import Uplink
 from egress_router.modes.http.watchdog import phase_ticks
 from egress_router.net.http1.lines import HeadLimits
@@ -34,6 +36,7 @@ from egress_router.net.stream import Stream
 from egress_router.net.wheel import IdleWheel
 from egress_router.service import events, metrics
 from egress_router.service.logs import log_event
+from egress_router.service.nameservers import nameserver_warnings
 from egress_router.service.network import NetworkWatch
 
 if TYPE_CHECKING:
@@ -46,6 +49,7 @@ LOOPBACK = "lo"
 LOOPBACKS = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 LINGER_S = 2.0
 LISTENER = "listener"
+NO_LINE = "none"
 LEAVING_MAX = 64  # clients above the limit that are answered with patience; the rest, at once
 LINE_BYTES = 8 * 1024  # of a request line or a field line; a smaller limit of the head bounds both
 
@@ -93,6 +97,7 @@ class Serving:
         self._listen(LOOPBACKS, LOOPBACK)
         await self._watch.open()
         self._provide()
+        self._service.reload.open(Reloading(self._shared), self._config)
 
     async def drain(self) -> None:
         """Returns when the last connection has ended."""
@@ -185,14 +190,26 @@ class Serving:
             self._leaving -= 1
 
     def _provide(self) -> None:
-        provide, ledger = self._service.metrics.provide, self._shared.ledger
+        provide = self._service.metrics.provide
+        ledger, uplink = self._shared.ledger, self._shared.uplink
         provide(metrics.HTTP_REQUESTS, lambda: ledger.ended)
+        provide(metrics.HTTP_DECISIONS, self._decisions)
         provide(metrics.HTTP_ACTIVE, self._active)
         provide(metrics.HTTP_BYTES, self._bytes)
         provide(metrics.HTTP_ERRORS, lambda: ledger.causes)
         provide(metrics.HTTP_SHED, self._shed)
         provide(metrics.HTTP_CONNECTION_LIMIT, lambda: self._admission.limit)
+        provide(metrics.DIAL_SECONDS, lambda: uplink.dials)
+        provide(metrics.RESOLVE_SECONDS, lambda: uplink.lookups)
         provide(metrics.DNS_QUERIES, self._queries)
+        self._service.provide_status(self._status)
+        self._service.provide_warnings(lambda: nameserver_warnings(self._resolver))
+
+    def _decisions(self) -> dict[tuple[str, ...], float]:
+        return {
+            (str(line or NO_LINE), rule, verdict): count
+            for (line, rule, verdict), count in self._shared.ledger.decisions.counts.items()
+        }
 
     def _active(self) -> dict[tuple[str, ...], float]:
         opened = self._shared.ledger.open
@@ -207,6 +224,15 @@ class Serving:
             ("up",): ledger.bytes_up + sum(relay.bytes_up for relay in relays),
             ("down",): ledger.bytes_down + sum(relay.bytes_down for relay in relays),
         }
+
+    def _status(self) -> dict[str, Any]:
+        return proxy_status(
+            ledger=self._shared.ledger,
+            admission=self._admission,
+            resolver=self._resolver,
+            policy=self._shared.uplink.policy,
+            passed=self._bytes(),
+        )
 
     def _shed(self) -> dict[tuple[str, ...], float]:
         counts = [listener.counts for listener in self._listeners.values()]

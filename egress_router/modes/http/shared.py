@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from egress_router.modes.http.shortcut import KnownTunnels
+from egress_router.modes.http.tunnels import Tunnels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -39,6 +40,7 @@ class Shared:
     release: Callable[[], None]
     start: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
     draining: bool = False
+    tunnels: Tunnels = field(default_factory=Tunnels)
     clients: set[Client] = field(default_factory=set)
-    tunnels: KnownTunnels = field(default_factory=KnownTunnels)
+    heads: KnownTunnels = field(default_factory=KnownTunnels)
     ended: asyncio.Event = field(default_factory=asyncio.Event)

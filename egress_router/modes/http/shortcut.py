@@ -95,6 +95,8 @@ class Shortcut:
     def _connected(self, result: socket.socket | DialError) -> None:
         client, record = self._client, self._record
         client.shortcut = None
+        connected = not isinstance(result, DialError)
+        client.shared.uplink.note_dial(record.started, connected=connected)
         if isinstance(result, DialError):
             client.start(client.serve_failure(record, client.shared.uplink.failure_of(result)))
             return

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from egress_router.modes.http.failure import (
     failure_of_decision,
@@ -24,9 +24,10 @@ from egress_router.net.dial import Dialler, DialLimits
 from egress_router.net.dial_errors import DialError
 from egress_router.net.egress import Egress, LinkProbe
 from egress_router.net.health import Health
-from egress_router.net.resolution import ResolutionError
+from egress_router.net.resolution import ResolutionError, Source
 from egress_router.policy.guard import build_guard
-from egress_router.policy.rules import Decision, NeedsAddresses, compile_rules
+from egress_router.policy.rules import Decision, NeedsAddresses, Policy, compile_rules
+from egress_router.service.histogram import Histogram
 
 if TYPE_CHECKING:
     import socket
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from egress_router.plan.snapshot import Router
     from egress_router.policy.prefixes import IPAddress
     from egress_router.policy.target import Target
+
+Times: TypeAlias = dict[tuple[str, ...], Histogram]  # by outcome
 
 MEMORY_MAX = 4096  # decisions remembered; clients choose the names
 
@@ -57,6 +60,8 @@ class Uplink:
         self._router: Router | None = None
         self._egress = Egress()
         self._remembered: dict[Target, tuple[Decision, float]] = {}
+        self.dials: Times = {("connected",): Histogram(), ("failed",): Histogram()}
+        self.lookups: Times = {("resolved",): Histogram(), ("failed",): Histogram()}
 
     def follow(self, router: Router) -> None:
         """Takes over a router that looks different from the last one."""
@@ -72,6 +77,12 @@ class Uplink:
             source6=sources.get(6),  # type: ignore[arg-type]  # as above
             link=router.egress,
         )
+
+    def replace_rules(self, policy: Policy) -> Policy:
+        """Other rules from now on, behind the guard that is in force; returns both together."""
+        self._remembered.clear()
+        self.policy = dataclasses.replace(policy, guard=self.policy.guard)
+        return self.policy
 
     def remembered(self, target: Target) -> Decision | None:
         """The decision on a target, as long as it is the one that `decide` would come to."""
@@ -102,10 +113,13 @@ class Uplink:
         """A connection to one of the allowed addresses; raises FailureError."""
         if trouble := self.trouble():
             raise link_down(trouble)
+        started = time.monotonic()
         try:
             sock = await self._dialler.dial(decision.addresses, target.port, self._egress)
         except DialError as error:
+            self.note_dial(started, connected=False)
             raise self.failure_of(error) from error
+        self.note_dial(started, connected=True)
         record.address = peer_of(sock, decision)
         return sock
 
@@ -114,6 +128,10 @@ class Uplink:
     ) -> Dial:
         """The same without a task, where there is no `trouble`; see `Dialler.start`."""
         return self._dialler.start(decision.addresses, port, self._egress, on_end)
+
+    def note_dial(self, started: float, *, connected: bool) -> None:
+        """Counts a dial that began at that time (of `time.monotonic`)."""
+        self.dials["connected" if connected else "failed",].note(time.monotonic() - started)
 
     def failure_of(self, error: DialError) -> FailureError:
         """What the client is told of a dial that came to nothing."""
@@ -136,10 +154,14 @@ class Uplink:
             self._remember(target, settled, float("inf"))
             return settled
         policy = self.policy
+        started = time.monotonic()
         try:
             resolution = await self._resolver.resolve(settled.name.text)
         except ResolutionError as error:
+            self.lookups["failed",].note(time.monotonic() - started)
             raise failure_of_resolution(error) from error
+        if resolution.source is Source.DNS:
+            self.lookups["resolved",].note(time.monotonic() - started)
         decision = policy.decide_addresses(target, resolution.addresses)
         if resolution.ttl_s > 0 and policy is self.policy:
             self._remember(target, decision, time.monotonic() + resolution.ttl_s)
