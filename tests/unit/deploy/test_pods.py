@@ -216,11 +216,9 @@ def test_images(origin: str) -> None:
 def test_originals_are_as_documented(origin: str) -> None:
     """The originals' pods hold nothing of ours but the images' names."""
     router = router_of(origin)
-    assert router.workload["kind"] == "Pod"
     assert set(router.spec) == {"initContainers", "containers"}
-    (name,) = router.workload["metadata"]["labels"].values()
-    assert name == router.workload["metadata"]["name"]
-    assert router.workload["metadata"]["annotations"] == {
+    assert router.template["metadata"]["labels"] == {"name": router.template["metadata"]["name"]}
+    assert router.template["metadata"]["annotations"] == {
         "pod.network.openshift.io/assign-macvlan": "true"
     }
     assert set(router.init) == {"name", "image", "securityContext", "env"}
@@ -232,8 +230,9 @@ def test_originals_are_as_documented(origin: str) -> None:
 
 
 def test_the_originals_are_all_there() -> None:
-    """Each mode has its original, and redirect mode its ConfigMap form with lines behind tabs."""
+    """Each mode has its original; redirect mode also a Deployment, and a list with tabs in it."""
     assert [name.rpartition("/")[2] for name in ORIGINALS] == [
+        "deployment.yaml",
         "dns.yaml",
         "http.yaml",
         "redirect-configmap.yaml",
@@ -242,8 +241,9 @@ def test_the_originals_are_all_there() -> None:
     router = router_of("examples/original/redirect-configmap.yaml")
     text = router.find("ConfigMap", "egress-routes")["data"]["destination"]
     assert "\n\t8080 tcp " in text
-    plain = checked_init(router_of("examples/original/redirect.yaml"))
-    assert _targets(checked_init(router)) == _targets(plain)
+    plain = _targets(checked_init(router_of("examples/original/redirect.yaml")))
+    assert _targets(checked_init(router)) == plain
+    assert _targets(checked_init(router_of("examples/original/deployment.yaml"))) == plain
 
 
 def test_the_custom_resource_says_the_same() -> None:
