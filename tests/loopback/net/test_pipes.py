@@ -11,7 +11,6 @@ import pytest
 from egress_router.net import pipes
 from egress_router.net.pipes import LARGE_BYTES, LARGE_MAX, PIPE_BYTES, PipePool
 
-
 DESCRIPTORS = Path("/proc/self/fd")
 
 
