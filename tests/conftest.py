@@ -20,7 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--images-in",
         metavar="FOLDER",
-        help="keep the images that are tested there, and take them from there the next time",
+        help="build the images of tests/images there, and keep what may be used again",
     )
 
 

@@ -235,7 +235,7 @@ class NetworkWatch:
             "gateway": ", ".join(map(str, router.gateways)),
             "link": f"{router.egress} ({look.mac})" if look.mac else router.egress,
             "cluster_link": router.cluster,
-            "repairs": "on" if keeper.may_repair else "off: needs CAP_NET_ADMIN",
+            "repairs": f"off: needs {keeper.lacks}" if keeper.lacks else "on",
             "traffic": dict(look.link),
             "nat": {name: {"packets": p, "bytes": b} for name, (p, b) in look.nat.items()},
         }

@@ -41,10 +41,8 @@ def engine(
 
 
 @pytest.fixture(scope="session")
-def images(request: pytest.FixtureRequest, engine: Engine) -> Engine:
+def images(engine: Engine) -> Engine:
     """The engine with all four images in it, built from the repository as it is."""
-    if request.config.getoption("--images-in") and engine.run("images", "--quiet").stdout:
-        return engine
     options = [
         f"--volume={path}:{path}:{how}" for path, how in HOST_FILES.items() if Path(path).exists()
     ]

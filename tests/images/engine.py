@@ -98,7 +98,7 @@ class Engine:
         self.run("pod", "rm", "--all", "--force", "--time", "0", check=False)
         self.run("rm", "--all", "--force", "--time", "0", check=False)
         self._holder.kill()
-        self._holder.wait()
+        self._holder.communicate()
         if not self._keep:
             shutil.rmtree(self.folder)
 

@@ -8,6 +8,7 @@ others.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 import time
 from dataclasses import dataclass
@@ -66,11 +67,14 @@ class PodWorld:
         self._engine = engine
         self._adopted = dict(adopted or {})
         self._manifest = manifest
-        self._spec = spec or LabSpec()
         self._exit = contextlib.ExitStack()
         documents = [d for d in yaml.safe_load_all(manifest) if d and d["kind"] != "ConfigMap"]
         (document,) = documents
         template = document["spec"].get("template", document)
+        # podman 4 knows no sysctls of a pod; a kubelet sets them before there are any links.
+        asked = template["spec"].get("securityContext", {}).get("sysctls", ())
+        sysctls = tuple((entry["name"], entry["value"]) for entry in asked)
+        self._spec = dataclasses.replace(spec or LabSpec(), pod_sysctls=sysctls)
         self._inits = [c["name"] for c in template["spec"].get("initContainers", ())]
         self._mains = [c["name"] for c in template["spec"]["containers"]]
         self.name = ""

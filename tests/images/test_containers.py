@@ -1,7 +1,7 @@
 """What the daemons' containers may do, looked at from outside, while they serve."""
 
-import random
 import re
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +18,7 @@ UIDS = range(100_000, 2**31)  # what OpenShift draws from, and beyond
 @pytest.mark.parametrize("example", ["redirect-reduced.yaml", "http.yaml", "dns.yaml"])
 def test_daemon_has_nothing(play: Callable[..., PodWorld], example: str) -> None:
     """Any uid, no capability, no way to get one, a root that cannot be written; and it is ready."""
-    uid = random.choice(UIDS)
+    uid = secrets.choice(UIDS)
 
     def draw(pod: Document) -> None:
         pod["spec"]["containers"][0]["securityContext"]["runAsUser"] = uid
