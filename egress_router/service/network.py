@@ -242,7 +242,7 @@ class NetworkWatch:
                 for one in look.gateways
             ],
             "cluster_link": router.cluster,
-            "repairs": "on" if keeper.may_repair else "off: needs CAP_NET_ADMIN",
+            "repairs": f"off: needs {keeper.lacks}" if keeper.lacks else "on",
             **(self._traffic.status() if self._traffic else {}),
             "conflict_watch": "on" if self._guard.may_watch else "off: needs CAP_NET_RAW",
         }
