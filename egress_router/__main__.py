@@ -40,7 +40,11 @@ look
   explain TARGET [--address IP]...
                           which HTTP rule decides http://HOST/... or HOST:PORT, and why
   health [MODE]           exit 0 if the running daemon is ready (for probes)
-  status [MODE] [--json]  what the running daemon does
+  status [MODE] [--json] [--all] [--watch [SECONDS]]
+                          what the running daemon does, how it is, and what is wrong
+  doctor [--to HOST:PORT]... [--json]
+                          test this pod from the inside: what is wrong, why, what to do;
+                          exit 1 if something failed
   lab [--keep]            demonstrate it all in network namespaces of this machine
 
 exit codes: 0 done, 1 unexpected, 2 configuration, 3 address conflict,
@@ -128,6 +132,12 @@ def _status(words: list[str]) -> int:
     return status_command(words[1:])
 
 
+def _doctor(words: list[str]) -> int:
+    from egress_router.programs.doctor.command import run_doctor  # noqa: PLC0415
+
+    return run_doctor(read_environ(), words[1:])
+
+
 def _lab(words: list[str]) -> int:
     from egress_router.lab.demo import run_lab  # noqa: PLC0415
 
@@ -157,6 +167,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "explain": _explain,
     "health": _health,
     "status": _status,
+    "doctor": _doctor,
     "lab": _lab,
 }
 

@@ -29,13 +29,17 @@ class LogConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonConfig:
-    """What lifecycle, logs, admin endpoint and watch need to know."""
+    """What lifecycle, logs, admin endpoint and watch need to know.
+
+    `warnings`: variables that look mistyped.
+    """
 
     log: LogConfig
     admin_port: int | None
     watch_s: float
     reload_s: float
     interface: str | None
+    warnings: tuple[str, ...] = ()
 
 
 def parse_log(environment: Environment, found: list[Problem]) -> LogConfig:
@@ -68,6 +72,7 @@ def parse_daemon(environment: Environment) -> DaemonConfig:
         interface=read_link_name(
             environment, variables.INTERFACE, Problems(variables.INTERFACE.name, found)
         ),
+        warnings=variables.unknown_variables(environment.variables),
     )
     if found:
         raise ConfigurationError(tuple(found))

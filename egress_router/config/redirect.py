@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from egress_router.config import variables
-from egress_router.config.addresses import Identity
 from egress_router.config.changes import Entry
 from egress_router.config.destinations import Destinations, parse_destinations
+from egress_router.config.identity import Identity
 from egress_router.config.init import InitConfig, RouterMode, parse_init
 from egress_router.config.settings import read_seconds
 from egress_router.config.text import Problems
@@ -36,9 +36,10 @@ class RedirectConfig:
 def parse_redirect(environment: Environment) -> RedirectConfig:
     """The environment to the daemon's configuration; raises ConfigurationError with every problem.
 
-    A daemon that has EGRESS_SOURCE has all of init's variables, as `legacy` mode does. The time to
-    wait for a held address is cut to nothing: the daemon looks again by itself. Without it the file
-    of destinations says only what init may have been told: what is wrong in it is init's business.
+    A daemon that has EGRESS_SOURCE or the pool has all of init's variables, as `legacy` mode does.
+    The time to wait for a held address is cut to nothing: the daemon looks again by itself. Without
+    them the file of destinations tells only what init may have been told, and what is wrong in it
+    is init's business.
     """
     return _parse(environment, strict=False)
 
@@ -69,7 +70,7 @@ def _parse(environment: Environment, *, strict: bool) -> RedirectConfig:
     found: list[Problem] = []
     init = None
     destinations = Destinations()
-    if environment.is_set(variables.SOURCE):
+    if environment.is_set(variables.SOURCE) or environment.is_set(variables.SOURCE_POOL):
         try:
             init = parse_init(environment)
         except ConfigurationError as error:

@@ -5,11 +5,20 @@ Messages carry attributes by the names of linux/rtnetlink.h; nothing beyond this
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import socket
 from typing import TYPE_CHECKING, Any
 
-from egress_router.plan.state import PROTOCOL, Link, LinkAddress, Route, RouteKind, Rule
+from egress_router.plan.state import (
+    PROTOCOL,
+    Link,
+    LinkAddress,
+    Neighbour,
+    Route,
+    RouteKind,
+    Rule,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +33,15 @@ _IFF_LOWER_UP = 0x10000
 _F_TENTATIVE = 0x40
 _F_FAILED = 0x08
 _ONLINK = 4  # RTNH_F_ONLINK
+_STATIONS = {  # NUD_*, linux/neighbour.h
+    0x01: "incomplete",
+    0x02: "reachable",
+    0x04: "stale",
+    0x08: "delay",
+    0x10: "probe",
+    0x20: "failed",
+    0x80: "permanent",
+}
 _KINDS = {1: RouteKind.UNICAST, 7: RouteKind.UNREACHABLE}  # RTN_*
 _INET = ("forwarding", "rp_filter", "arp_announce", "arp_ignore", "promote_secondaries")
 
@@ -74,6 +92,17 @@ def address(message: Any, names: Mapping[int, str]) -> LinkAddress | None:
         tentative=bool(flags & _F_TENTATIVE),
         failed=bool(flags & _F_FAILED),
     )
+
+
+def neighbour(message: Any) -> Neighbour | None:
+    """RTM_NEWNEIGH; None for what is no station."""
+    text, state = message.get_attr("NDA_DST"), _STATIONS.get(message["state"])
+    if text is None or state is None:
+        return None
+    one = Neighbour(
+        address=ipaddress.ip_address(text), mac=message.get_attr("NDA_LLADDR"), state=state
+    )
+    return dataclasses.replace(one, mac=None) if one.silent else one
 
 
 def route(message: Any, names: Mapping[int, str]) -> Route:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from egress_router.errors import EgressRouterError, KernelError
@@ -23,19 +23,28 @@ from egress_router.kernel.host import observe_flow_count
 from egress_router.kernel.namespace import Namespace
 from egress_router.kernel.netlink import Netlink
 from egress_router.kernel.nft import Nft
-from egress_router.kernel.signs import canary_sings
+from egress_router.kernel.signs import canary_sings, wake_neighbour
+from egress_router.kernel.traffic import observe_traffic
 from egress_router.plan.desired import desired_state
 from egress_router.plan.diff import table_steps
 from egress_router.plan.drift import TABLE, Finding, find_drift
 from egress_router.plan.flows import FlowJudge
 from egress_router.plan.snapshot import Router, find_router, snapshot_state
-from egress_router.plan.state import CLUSTER_TABLE, Desired, Observed, Route, Table
+from egress_router.plan.state import (
+    CLUSTER_TABLE,
+    Desired,
+    Neighbour,
+    Observed,
+    Route,
+    Table,
+)
 
 if TYPE_CHECKING:
     from egress_router.config.addresses import Address
     from egress_router.config.init import ClaimConfig, InitConfig
     from egress_router.kernel.conntrack import Judge
     from egress_router.kernel.packets import Sighting
+    from egress_router.kernel.traffic import Traffic
     from egress_router.plan.forwards import ForwardJudge
 
 
@@ -44,7 +53,6 @@ class Look:
     """What one look found. `reason` says why there is no router to look after, if there is none.
 
     `repaired`: findings that are gone because the keeper saw to it. `failure`: why a repair failed.
-    `nat`: packets and bytes by counter name, where they may be read. `link`: the egress link's.
     """
 
     router: Router | None
@@ -52,9 +60,8 @@ class Look:
     findings: tuple[Finding, ...] = ()
     repaired: tuple[Finding, ...] = ()
     failure: str | None = None
-    link: dict[str, int] = field(default_factory=dict)
-    nat: dict[str, tuple[int, int]] = field(default_factory=dict)
     mac: str | None = None
+    gateways: tuple[Neighbour, ...] = ()
 
 
 class Keeper:
@@ -122,9 +129,8 @@ class Keeper:
             findings=findings,
             repaired=repaired,
             failure=failure,
-            link=self._netlink.observe_counters(desired.egress),
-            nat=self._observe_nat(),
             mac=link.mac if link else None,
+            gateways=self._observe_gateways(router),
         )
 
     def reconfigure(self, config: InitConfig) -> int:
@@ -159,6 +165,12 @@ class Keeper:
             )
         )
 
+    def observe_traffic(self) -> Traffic | None:
+        """What has passed so far; None if there is no router. Raises KernelError."""
+        if self._router is None:
+            return None
+        return observe_traffic(self._netlink, self._router, tally=self.may_repair)
+
     def put_forwards(self, text: str, judge: ForwardJudge) -> None:
         """Puts DNS mode's table in force, and forgets flows that contradict it."""
         self._forward_table.put(self._session(), text)
@@ -190,14 +202,18 @@ class Keeper:
             return Table(ours=True, intact=True) if canary_sings() else None
         return self._session().observe_table()
 
-    def _observe_nat(self) -> dict[str, tuple[int, int]]:
-        if not self.may_repair:
-            return {}
-        try:
-            return self._session().observe_counters()
-        except KernelError:
-            self._end_session()
-            return {}
+    def _observe_gateways(self, router: Router | None) -> tuple[Neighbour, ...]:
+        """Whether the gateways answer; those that the kernel does not know are asked for."""
+        if router is None:
+            return ()
+        known = {one.address: one for one in self._netlink.observe_neighbours(router.egress)}
+        for gateway in router.gateways:
+            if gateway not in known or known[gateway].silent:
+                wake_neighbour(gateway, router.egress)
+        return tuple(
+            known.get(gateway) or Neighbour(address=gateway, mac=None, state="unknown")
+            for gateway in router.gateways
+        )
 
     def _desire(self, observed: Observed) -> Desired | str:
         if self._config is not None and self.may_repair:

@@ -76,7 +76,7 @@ class Reloading:
         """Replaces the NAT; how many tracked connections were forgotten."""
         init = new.init
         lacking = [] if self._watch.may_repair else ["the capability NET_ADMIN"]
-        lacking += [] if init else ["init's variables: EGRESS_SOURCE and those beside it"]
+        lacking += [] if init else ["init's variables (EGRESS_SOURCE and those beside it)"]
         if init is None or lacking:
             raise ReloadUnsupportedError(
                 f"this daemon cannot replace the NAT, for it lacks {' and '.join(lacking)}; what "

@@ -67,6 +67,23 @@ class LinkAddress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbour:
+    """One station on a link as the kernel knows it.
+
+    `state` in ip-neighbour(8)'s words, and `unknown` where the kernel has not asked for it yet.
+    """
+
+    address: Address
+    mac: str | None
+    state: str
+
+    @property
+    def silent(self) -> bool:
+        """Whether it was asked for and has not answered."""
+        return self.state in {"incomplete", "failed"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """One route. `attributes`: metrics such as `(("mtu", 1450),)`, carried along unchanged."""
 

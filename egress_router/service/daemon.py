@@ -14,7 +14,7 @@ from egress_router.config.daemon import DaemonConfig, parse_daemon
 from egress_router.errors import ConfigurationError, Problem
 from egress_router.service import metrics, process, signals
 from egress_router.service.admin import AdminEndpoint, open_port, open_unix_socket
-from egress_router.service.events import DAEMON_STARTED
+from egress_router.service.events import CONFIGURATION_WARNING, DAEMON_STARTED
 from egress_router.service.health import Readiness
 from egress_router.service.lifecycle import Lifecycle, run_lifecycle
 from egress_router.service.logs import (
@@ -28,7 +28,7 @@ from egress_router.service.reload import Reloader
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
     from ipaddress import IPv4Address, IPv6Address
 
     from egress_router.config.settings import Environment
@@ -67,8 +67,13 @@ class Service:
         self.reload = Reloader(mode, environment, lifecycle, poll_s=config.reload_s)
         self._started_at = time.time() - age_s
         self._status: list[Callable[[], Mapping[str, Any]]] = []
+        self._readings: list[Callable[[], Awaitable[None]]] = []
+        self._warnings: list[Callable[[], Iterable[str]]] = [lambda: config.warnings]
         self.admin = AdminEndpoint(
-            readiness=self.readiness, status=self.status_document, metrics=self.metrics
+            readiness=self.readiness,
+            status=self.status_document,
+            metrics=self.metrics,
+            read=self.take_readings,
         )
         lifecycle.on_drain(self.readiness.drain)
         self._provide_metrics()
@@ -96,6 +101,25 @@ class Service:
         """
         self._status.append(source)
 
+    def provide_reading(self, take: Callable[[], Awaitable[None]]) -> None:
+        """Has something read before /status or /metrics is answered: what is asked for on demand.
+
+        It must bound the time it takes, and how often it does anything, by itself.
+        """
+        self._readings.append(take)
+
+    async def take_readings(self) -> None:
+        """Brings up to date what is only read on demand."""
+        for take in self._readings:
+            await take()
+
+    def provide_warnings(self, source: Callable[[], Iterable[str]]) -> None:
+        """Adds what is wrong without making the daemon unready: a line each, in /status; as above.
+
+        A warning names what it is about: `gateway 192.168.12.1 does not answer on macvlan0`.
+        """
+        self._warnings.append(source)
+
     async def open_admin_port(self, addresses: Iterable[IPv4Address | IPv6Address]) -> None:
         """Opens the admin port, if one is configured, on these cluster-side addresses."""
         if self.config.admin_port is not None:
@@ -111,6 +135,7 @@ class Service:
             "ready": snapshot.ready,
             "reasons": list(snapshot.reasons),
             "for_s": round(snapshot.for_s, 1),
+            "warnings": [warning for source in self._warnings for warning in source()],
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._started_at)),
             **{name: fact for source in self._status for name, fact in source().items()},
             "reload": self.reload.report.status(),
@@ -156,6 +181,8 @@ def run_daemon(mode: Mode[Config], environment: Environment) -> int:
     signals.install_early_handlers()
     daemon_config, mode_config = _parse(mode, environment)
     configure_logs(daemon_config.log, daemon=True)
+    for warning in daemon_config.warnings:
+        log_event(CONFIGURATION_WARNING, message=warning)
     signals.fill_standard_descriptors()
     capture_library_messages()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,9 @@ def read_environment(variables: Mapping[str, str]) -> Environment:
             unreadable[path] = error.strerror or str(error)
         except UnicodeDecodeError as error:
             unreadable[path] = f"expected UTF-8 text, found byte {error.object[error.start]:#04x}"
-    return Environment(variables=variables, files=files, unreadable=unreadable)
+    return Environment(
+        variables=variables, files=files, unreadable=unreadable, hostname=os.uname().nodename
+    )
 
 
 def file_variables(program: str) -> tuple[str, ...]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from egress_router.service import events
+from egress_router.service.histogram import Histogram
 from egress_router.service.logs import is_logged, log_event
 
 if TYPE_CHECKING:
@@ -24,9 +25,18 @@ _numbers = itertools.count(1)
 
 
 @dataclass(slots=True, kw_only=True)
-class PortCounts:
-    """The counts of one port; all but `active` only ever grow."""
+class Dials:
+    """How long clients waited for a partner, or for the end of all tries."""
 
+    connected: Histogram = field(default_factory=Histogram)
+    failed: Histogram = field(default_factory=Histogram)
+
+
+@dataclass(slots=True, kw_only=True)
+class PortCounts:
+    """The counts of one port; all but `active` only ever grow. `dials` is that of all ports."""
+
+    dials: Dials
     active: int = 0
     forwarded: int = 0
     failed: int = 0
@@ -56,6 +66,7 @@ class Record:
         with contextlib.suppress(OSError):  # it may be gone again; the relay will say so
             self._upstream = upstream.getpeername()[:2]
         self._counts.forwarded += 1
+        self._counts.dials.connected.note(time.monotonic() - self._started)
         if is_logged(events.DNS_CONNECTED):
             self._write(events.DNS_CONNECTED)
 
@@ -82,6 +93,7 @@ class Record:
         """No connection to a partner came about."""
         self._counts.active -= 1
         self._counts.failed += 1
+        self._counts.dials.failed.note(time.monotonic() - self._started)
         self._write(events.DNS_FAILED, reason=reason)
 
     def refused(self, reason: str) -> None:

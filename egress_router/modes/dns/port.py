@@ -12,10 +12,10 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
 from egress_router.errors import KernelError
-from egress_router.modes.dns.ledger import PortCounts, Record
+from egress_router.modes.dns.ledger import Dials, PortCounts, Record
 from egress_router.modes.dns.partners import Partners
 from egress_router.modes.dns.sockets import reset
-from egress_router.net.dial import DialError
+from egress_router.net.dial_errors import DialError
 from egress_router.net.listen import Listener, open_listeners
 from egress_router.plan.forwards import Forward
 from egress_router.service import events
@@ -51,6 +51,7 @@ class Shared:
     cluster: str = ""
     trouble: str = "the network was not looked at yet"
     draining: bool = False
+    dials: Dials = field(default_factory=Dials)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     dialling: set[Connection] = field(default_factory=set)
     carried: set[Connection] = field(default_factory=set)
@@ -76,7 +77,7 @@ class Port:
         """`probed` is called when partners have been found dead or alive."""
         self.destination = destination
         self.name = name
-        self.counts = PortCounts()
+        self.counts = PortCounts(dials=shared.dials)
         self.reason = shared.trouble
         self.fault = ""  # why it could not listen when it was to
         self._shared = shared
@@ -142,7 +143,7 @@ class Port:
         return Partners(
             self.name,
             self.destination.target_port,
-            self._shared.outside,
+            self._shared,
             self._times,
             changed=self.probed,
         )

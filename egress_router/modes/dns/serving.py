@@ -22,6 +22,7 @@ from egress_router.modes.dns.reloading import Reloading, revoke_connections
 from egress_router.modes.dns.report import provide_report
 from egress_router.modes.dns.roster import Roster
 from egress_router.net.listen import Admission, connection_limit
+from egress_router.net.poller import Poller
 from egress_router.net.relay import Carrier
 from egress_router.net.resolver import Resolver, ResolverSettings
 from egress_router.service.network import NetworkWatch
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from egress_router.config.dns import DnsConfig
     from egress_router.modes.dns.datagrams import DatagramPort
+    from egress_router.modes.dns.ledger import Dials
     from egress_router.modes.dns.names import Name
     from egress_router.modes.dns.port import Port
     from egress_router.plan.forwards import Forward
@@ -56,9 +58,10 @@ class Serving:
         self._watch = NetworkWatch(service, looked=self._looked, forwards=kernel)
         self._path = KernelPath(self._watch, service, self._forwards) if kernel else None
         self._resolver = Resolver(ResolverSettings(serve_stale=True))
+        poller = Poller(self._loop)
         self._shared = Shared(
             outside=Outside(),
-            carrier=Carrier(self._loop, idle_s=config.times.idle_s),
+            carrier=Carrier(poller, idle_s=config.times.idle_s),
             admission=Admission(self._admitted()),
             loop=self._loop,
         )
@@ -100,6 +103,7 @@ class Serving:
         for connection in tuple(self._shared.dialling):
             connection.cut()
         self._shared.carrier.close()
+        self._shared.carrier.poller.close()
         await self._resolver.close()
         self._shared.outside.close()
         await asyncio.sleep(0)  # the ends of relays are told by the loop's next turn
@@ -156,6 +160,11 @@ class Serving:
     def admission(self) -> Admission:
         """How many connections are open, and how many may be."""
         return self._shared.admission
+
+    @property
+    def dials(self) -> Dials:
+        """How long connections to partners took."""
+        return self._shared.dials
 
     @property
     def resolver(self) -> Resolver:

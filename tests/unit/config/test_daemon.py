@@ -55,3 +55,9 @@ def test_debug_is_any_text(text: str) -> None:
     """EGRESS_ROUTER_DEBUG is on with any text, as it was, whatever the level says."""
     variables = {"EGRESS_ROUTER_DEBUG": text, "EGRESS_LOG_LEVEL": "error"}
     assert parse_log(Environment(variables=variables), []).level == "debug"
+
+
+def test_mistyped_variables_are_warnings() -> None:
+    """A name close to one of ours is told of, and stops nothing."""
+    (warning,) = parse_daemon(Environment(variables={"EGRESS_ADMINPORT": "9090"})).warnings
+    assert "did you mean EGRESS_ADMIN_PORT?" in warning
