@@ -77,6 +77,11 @@ class NetworkWatch:
         return self._look.router if self._look else None
 
     @property
+    def may_repair(self) -> bool:
+        """Whether this daemon may change the network; only once `open` has returned."""
+        return self._keeper is not None and self._keeper.may_repair
+
+    @property
     def sound(self) -> bool:
         """Whether the last look found everything as it should be."""
         look = self._look
