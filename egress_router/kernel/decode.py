@@ -9,7 +9,15 @@ import ipaddress
 import socket
 from typing import TYPE_CHECKING, Any
 
-from egress_router.plan.state import PROTOCOL, Link, LinkAddress, Neighbour, Route, RouteKind, Rule
+from egress_router.plan.state import (
+    PROTOCOL,
+    Link,
+    LinkAddress,
+    Neighbour,
+    Route,
+    RouteKind,
+    Rule,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,10 +31,16 @@ _IFF_UP = 0x1
 _IFF_LOWER_UP = 0x10000
 _F_TENTATIVE = 0x40
 _F_FAILED = 0x08
-# NUD_REACHABLE, STALE, DELAY, PROBE, NOARP, PERMANENT: the entry is in use.
-_NUD_KNOWN = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80
-_NUD_FAILED = 0x20
 _ONLINK = 4  # RTNH_F_ONLINK
+_STATIONS = {  # NUD_*, linux/neighbour.h
+    0x01: "incomplete",
+    0x02: "reachable",
+    0x04: "stale",
+    0x08: "delay",
+    0x10: "probe",
+    0x20: "failed",
+    0x80: "permanent",
+}
 _KINDS = {1: RouteKind.UNICAST, 7: RouteKind.UNREACHABLE}  # RTN_*
 _INET = ("forwarding", "rp_filter", "arp_announce", "arp_ignore", "promote_secondaries")
 
@@ -63,15 +77,6 @@ def counters(message: Any) -> dict[str, int]:
     }
 
 
-def neighbour(message: Any) -> Neighbour:
-    """RTM_NEWNEIGH with an address."""
-    return Neighbour(
-        address=ipaddress.ip_address(message.get_attr("NDA_DST")),
-        mac=message.get_attr("NDA_LLADDR") if message["state"] & _NUD_KNOWN else None,
-        failed=bool(message["state"] & _NUD_FAILED),
-    )
-
-
 def address(message: Any, names: Mapping[int, str]) -> LinkAddress | None:
     """RTM_NEWADDR; None if the link has gone meanwhile."""
     text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
@@ -86,6 +91,15 @@ def address(message: Any, names: Mapping[int, str]) -> LinkAddress | None:
         tentative=bool(flags & _F_TENTATIVE),
         failed=bool(flags & _F_FAILED),
     )
+
+
+def neighbour(message: Any) -> Neighbour | None:
+    """RTM_NEWNEIGH; None for what is no station."""
+    text, state = message.get_attr("NDA_DST"), _STATIONS.get(message["state"])
+    if text is None or state is None:
+        return None
+    mac = message.get_attr("NDA_LLADDR")
+    return Neighbour(address=ipaddress.ip_address(text), mac=mac, state=state)
 
 
 def route(message: Any, names: Mapping[int, str]) -> Route:

@@ -15,10 +15,12 @@ from egress_router.errors import KernelError
 from egress_router.kernel import decode, devconf, netns
 from egress_router.plan.drift import render_route, render_rule
 from egress_router.plan.state import (
+    ACCOUNTING,
     LINK_GROUP,
     LOW_PORTS,
     MARK,
     PROTOCOL,
+    TIMESTAMPS,
     Link,
     LinkAddress,
     Neighbour,
@@ -38,6 +40,7 @@ _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 _GONE = {errno.ESRCH, errno.ENOENT, errno.EADDRNOTAVAIL, errno.ENODEV}
 _NODAD = 0x02  # IFA_F_NODAD
 _PROC_SYS = Path("/proc/sys")
+_WELCOME = (LOW_PORTS, ACCOUNTING, TIMESTAMPS)
 _SCTP = Path("/proc/sys/net/netfilter/nf_conntrack_sctp_timeout_established")
 _REMEDIES = {
     errno.EPERM: "init needs CAP_NET_ADMIN",
@@ -90,21 +93,18 @@ class Netlink:
         """All links of the namespace."""
         return tuple(decode.link(message) for message in self._route.get_links())
 
+    def observe_neighbours(self, name: str) -> tuple[Neighbour, ...]:
+        """The stations that the kernel knows on a link; none if there is no such link."""
+        found = self._route.link_lookup(ifname=name)
+        messages = self._route.get_neighbours(ifindex=found[0]) if found else ()
+        return tuple(filter(None, map(decode.neighbour, messages)))
+
     def observe_counted_link(self, name: str) -> tuple[Link, dict[str, int]] | None:
         """A link and its packet and byte counters; None if there is no such link."""
         for message in self._route.get_links():
             if message.get_attr("IFLA_IFNAME") == name:
                 return decode.link(message), decode.counters(message)
         return None
-
-    def observe_neighbours(self, index: int) -> tuple[Neighbour, ...]:
-        """The stations that the kernel knows, or has asked for, on the link of that index."""
-        messages = [
-            message
-            for family in decode.VERSIONS
-            for message in self._route.get_neighbours(family=family, ifindex=index)
-        ]
-        return tuple(decode.neighbour(m) for m in messages if m.get_attr("NDA_DST") is not None)
 
     def create_link(self, link: NewLink) -> None:
         """Makes the macvlan from the parent's namespace right into this one, down, marked as ours.
@@ -256,11 +256,10 @@ class Netlink:
 def observe_sysctls(links: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """The values under /proc/sys that the plan may want changed; absent ones are left out.
 
-    So is the first port that needs no capability where it cannot be set: it is welcome, not needed.
+    So are those that are welcome and not needed, where they cannot be set.
     """
     paths = ["net/ipv6/conf/all/forwarding", *(f"net/ipv6/conf/{n}/disable_ipv6" for n in links)]
-    if os.access(_PROC_SYS / LOW_PORTS, os.W_OK):
-        paths.append(LOW_PORTS)
+    paths += [path for path in _WELCOME if os.access(_PROC_SYS / path, os.W_OK)]
     values = []
     for path in paths:
         try:

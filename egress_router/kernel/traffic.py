@@ -36,7 +36,7 @@ class Traffic:
 def observe_traffic(netlink: Netlink, router: Router, *, tally: bool) -> Traffic:
     """Reads it all; `tally`: the table's counters too. Blocks, and may raise KernelError."""
     link = netlink.observe_counted_link(router.egress)
-    neighbours = netlink.observe_neighbours(link[0].index) if link else ()
+    neighbours = netlink.observe_neighbours(router.egress)
     return Traffic(
         link_up=link is not None and link[0].up and link[0].carrier,
         link=link[1] if link else {},

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from egress_router.config.check import Checked
 from egress_router.config.redirect import RedirectConfig, parse_redirect
+from egress_router.service.flow_records import FlowRecords
 from egress_router.service.network import NetworkWatch
 
 if TYPE_CHECKING:
@@ -36,9 +37,12 @@ class RedirectMode:
     async def serve(self, config: RedirectConfig, service: Service) -> None:
         """Keeps watch until the daemon is to end."""
         watch = NetworkWatch(service, init=config.init, announce_s=config.announce_s)
+        records = FlowRecords(service)
         try:
             await watch.open()
+            await records.open()
             service.started()
             await service.stopping.wait()
         finally:
+            records.close()
             watch.close()

@@ -19,6 +19,9 @@ PROTOCOL = 86  # rtm_protocol, frp_protocol and ifa_proto of all we add: how a r
 MARK = 0x2000_0000  # one high bit; Kubernetes' and the meshes' marks live in the low half
 UNREACHABLE_METRIC = 0xFFFF_FFFF  # the last resort: any other default route comes before it
 LOW_PORTS = "net/ipv4/ip_unprivileged_port_start"  # for both families, below /proc/sys
+# Bytes and times of tracked connections, for the connection log; of this network namespace alone.
+ACCOUNTING = "net/netfilter/nf_conntrack_acct"
+TIMESTAMPS = "net/netfilter/nf_conntrack_timestamp"
 LINK_GROUP = 86  # link group of a link that we made, and so may unmake; set as it is made
 
 
@@ -68,14 +71,19 @@ class LinkAddress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbour:
-    """A station on a link as the kernel knows it.
+    """One station on a link as the kernel knows it.
 
-    `mac` None: it does not answer (`failed`), or is being asked.
+    `state` in ip-neighbour(8)'s words, and `unknown` where the kernel has not asked for it yet.
     """
 
     address: Address
     mac: str | None
-    failed: bool = False
+    state: str
+
+    @property
+    def silent(self) -> bool:
+        """Whether it was asked for and has not answered."""
+        return self.state in {"incomplete", "failed"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

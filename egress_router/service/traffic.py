@@ -114,7 +114,7 @@ class TrafficReport:
     def _gateways(self) -> Series:
         series: Series = {}
         for one in self._traffic.gateways if self._traffic else ():
-            now = "failed" if one.failed else "known" if one.mac else "asked"
+            now = {"failed": "failed", "incomplete": "asked"}.get(one.state, "known")
             for state in ("known", "asked", "failed"):
                 series[str(one.address), state] = float(state == now)
         return series

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from egress_router.config.dns_destination import DnsDestination
     from egress_router.net.relay import RelayEnd
+    from egress_router.service.connection_log import ConnectionLog
     from egress_router.service.events import Event
 
 _numbers = itertools.count(1)
@@ -32,9 +33,10 @@ class Dials:
 
 @dataclass(slots=True, kw_only=True)
 class PortCounts:
-    """The counts of one port; all but `active` only ever grow. `dials` is that of all ports."""
+    """The counts of one port; all but `active` only ever grow. `dials`, `log`: of all ports."""
 
     dials: Dials
+    log: ConnectionLog
     active: int = 0
     forwarded: int = 0
     failed: int = 0
@@ -74,6 +76,8 @@ class Record:
         counts.active -= 1
         counts.bytes_up += end.bytes_up
         counts.bytes_down += end.bytes_down
+        if not counts.log.takes():
+            return
         self._write(
             events.DNS_FORWARDED,
             reason=end.reason.value,

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from egress_router.net.dial import Dial
     from egress_router.net.listen import Admission
     from egress_router.net.relay import Carrier, RelayEnd
+    from egress_router.service.connection_log import ConnectionLog
 
 LOOPBACK = "lo"
 EVERYWHERE = (IPv4Address(0), IPv6Address(0))  # of one link: each socket is bound to it
@@ -45,6 +46,7 @@ class Shared:
     outside: Outside
     carrier: Carrier
     admission: Admission
+    log: ConnectionLog
     loop: asyncio.AbstractEventLoop
     cluster: str = ""
     trouble: str = "the network was not looked at yet"
@@ -74,7 +76,7 @@ class Port:
         """`probed` is called when partners have been found dead or alive."""
         self.destination = destination
         self.name = name
-        self.counts = PortCounts(dials=shared.dials)
+        self.counts = PortCounts(dials=shared.dials, log=shared.log)
         self.reason = shared.trouble
         self.fault = ""  # why it could not listen when it was to
         self.partners = Partners(

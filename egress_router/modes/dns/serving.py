@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from egress_router.config.dns import Datapath
 from egress_router.config.dns_destination import Protocol
@@ -26,12 +26,14 @@ from egress_router.modes.dns.report import provide_report
 from egress_router.net.listen import Admission, connection_limit
 from egress_router.net.relay import Carrier
 from egress_router.net.resolver import Resolver, ResolverSettings
+from egress_router.service.flow_records import FlowRecords
 from egress_router.service.network import NetworkWatch
 from egress_router.service.process import raise_descriptor_limit
 
 if TYPE_CHECKING:
     from egress_router.config.dns import DnsConfig
     from egress_router.modes.dns.ledger import Dials
+    from egress_router.plan.ended_flow import EndedFlow
     from egress_router.plan.forwards import Forward
     from egress_router.service.daemon import Service
 
@@ -53,11 +55,13 @@ class Serving:
         kernel = decide_kernel(config)
         self._watch = NetworkWatch(service, looked=self._looked, forwards=kernel)
         self._path = KernelPath(self._watch, service, self._forwards) if kernel else None
+        self._records = FlowRecords(service, self._describe) if kernel else None
         self._resolver = Resolver(ResolverSettings(serve_stale=True))
         self._shared = Shared(
             outside=Outside(),
             carrier=Carrier(self._loop, idle_s=config.times.idle_s),
             admission=Admission(self._admitted()),
+            log=service.connection_log,
             loop=self._loop,
         )
         check_s = config.times.check_of(kernel=kernel)
@@ -65,6 +69,7 @@ class Serving:
         self.names = self._make_names()
         self.ports = self._make_ports()
         self.datagrams = self._make_datagrams()
+        self._lines = {(str(one.protocol), one.port): one for one in config.destinations}
         self._due: dict[Port, None] = {}
 
     async def open(self) -> None:
@@ -77,6 +82,8 @@ class Serving:
         self._try_ports()
         if self._path is not None:
             self._path.open()
+        if self._records is not None:
+            await self._records.open()
         lookups = asyncio.Semaphore(LOOKUPS_MAX)
         for name in self.names.values():
             if name.literal is None:
@@ -98,6 +105,8 @@ class Serving:
         self._close_ports()
         if self._path is not None:
             await self._path.close()
+        if self._records is not None:
+            self._records.close()
         self._watch.close()
         for connection in tuple(self._shared.dialling):
             connection.cut()
@@ -158,6 +167,11 @@ class Serving:
         """What the kernel may carry by itself now."""
         ports: tuple[Port | DatagramPort, ...] = (*self.ports, *self.datagrams)
         return tuple(filter(None, (port.forward() for port in ports)))
+
+    def _describe(self, flow: EndedFlow) -> dict[str, Any]:
+        """What the configuration says of a connection that the kernel has carried."""
+        one = self._lines.get((flow.protocol, flow.called[1]))
+        return {"target": f"{one.host}:{one.target_port}", "rule": one.line} if one else {}
 
     def _touch(self) -> None:
         if self._path is not None:
