@@ -26,6 +26,7 @@ from egress_router.kernel.nfnetlink import (
     read_attributes,
     walk_messages,
 )
+from egress_router.kernel.signs import refuse_overrun_errors
 from egress_router.plan.counting import Count
 from egress_router.plan.ended_flow import TIMEOUTS, EndedFlow
 from egress_router.plan.state import ACCOUNTING, MARK, TIMESTAMPS
@@ -69,6 +70,7 @@ class FlowEvents:
             self._socket.bind((0, 0))
             with contextlib.suppress(OSError):  # then it has the size that is usual here
                 self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
+            refuse_overrun_errors(self._socket)
             self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _DESTROY_GROUP)
         except OSError as error:
             self._socket.close()
@@ -97,10 +99,6 @@ class FlowEvents:
                 data = self._socket.recv(_RECEIVE_BYTES)
             except BlockingIOError:
                 break
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                continue  # the kernel says that it lost some; `lost` says how many
             for kind, content in walk_messages(data):
                 message = content[NFGENMSG.size :]
                 if kind == _DELETED and _is_ours(message):

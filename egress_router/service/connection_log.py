@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from egress_router.service.series import Series
 
 WRITTEN, LEFT_OUT = "written", "left_out"
@@ -19,13 +21,15 @@ class ConnectionLog:
 
     __slots__ = ("_turn", "every", "left_out", "lost", "over_limit", "written")
 
+    lost: Callable[[], int]  # how many the kernel could not tell; read when somebody asks
+
     def __init__(self, every: int) -> None:
         self.every = every
         self._turn = 0
         self.written = 0
         self.left_out = 0
         self.over_limit = 0
-        self.lost = 0
+        self.lost = lambda: 0
 
     def takes(self) -> bool:
         """Whether the connection that has just ended is to have a line; counts it."""
@@ -48,5 +52,5 @@ class ConnectionLog:
             (WRITTEN,): self.written,
             (LEFT_OUT,): self.left_out,
             (OVER_LIMIT,): self.over_limit,
-            (LOST,): self.lost,
+            (LOST,): self.lost(),
         }

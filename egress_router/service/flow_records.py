@@ -50,6 +50,7 @@ class FlowRecords:
             return
         missing = await asyncio.to_thread(self._open)
         if self._events is not None:
+            self._log.lost = self._events.lost
             self._loop.add_reader(self._events.fileno(), self._read)
         if missing:
             log_event(events.CONNECTION_LOG_LIMITED, missing=missing)
@@ -57,7 +58,8 @@ class FlowRecords:
     def close(self) -> None:
         """Listens no more."""
         if self._events is not None:
-            self._count_lost()
+            lost = self._events.lost()
+            self._log.lost = lambda: lost
             self._loop.remove_reader(self._events.fileno())
             self._events.close()
             self._events = None
@@ -91,7 +93,6 @@ class FlowRecords:
         second = int(self._loop.time())
         if second != self._second:
             self._second, self._left = second, RECORDS_PER_S
-            self._count_lost()
         for message in messages:
             if not self._log.takes():
                 continue
@@ -102,10 +103,6 @@ class FlowRecords:
             flow = parse_ended(message)
             if flow is not None:
                 self._write(flow, flow_events.timeouts)
-
-    def _count_lost(self) -> None:
-        if self._events is not None:
-            self._log.lost = self._events.lost()
 
     def _write(self, flow: EndedFlow, timeouts: Mapping[str, int]) -> None:
         seconds = duration_s(flow, timeouts)
