@@ -34,13 +34,16 @@ class DaemonConfig:
     """What lifecycle, logs, admin endpoint and watch need to know.
 
     `record_every`: one in so many connections has its line in the log; 0: none.
+    `warnings`: variables that look mistyped.
     """
 
     log: LogConfig
     admin_port: int | None
     watch_s: float
+    reload_s: float
     interface: str | None
     record_every: int = 1
+    warnings: tuple[str, ...] = ()
 
 
 def parse_log(environment: Environment, found: list[Problem]) -> LogConfig:
@@ -81,6 +84,9 @@ def parse_daemon(environment: Environment) -> DaemonConfig:
         watch_s=read_seconds(
             environment, variables.WATCH, Problems(variables.WATCH.name, found), low=0.2, high=60
         ),
+        reload_s=read_seconds(
+            environment, variables.RELOAD, Problems(variables.RELOAD.name, found), low=0, high=3600
+        ),
         interface=read_link_name(
             environment, variables.INTERFACE, Problems(variables.INTERFACE.name, found)
         ),
@@ -88,6 +94,7 @@ def parse_daemon(environment: Environment) -> DaemonConfig:
             environment.get(variables.CONNECTION_LOG) or "",
             Problems(variables.CONNECTION_LOG.name, found),
         ),
+        warnings=variables.unknown_variables(environment.variables),
     )
     if found:
         raise ConfigurationError(tuple(found))

@@ -7,6 +7,7 @@ The README's table is tested against this one. A daemon or mode adds rows here a
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 PREFIX = "EGRESS_"
+# What Kubernetes tells a pod of a Service of its namespace, behind the Service's name.
+_SERVICE_HOST = "_SERVICE_HOST"
+_SERVICE_FACT = re.compile(
+    r"_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)\Z"
+)
 ALL_DAEMONS = ("redirect", "http", "dns")
 
 
@@ -34,6 +40,13 @@ SOURCE = Variable(
     meaning="the reserved source address, `ADDRESS[/LEN]`; one IPv4 and/or one IPv6, separated by "
     "a comma or blanks; no length means /32 or /128",
 )
+SOURCE_POOL = Variable(
+    name="EGRESS_SOURCE_POOL",
+    programs=("init",),
+    meaning="instead of `EGRESS_SOURCE`, for a StatefulSet: the addresses of its pods, "
+    "`ADDRESS[/LEN]` or `ADDRESS-ADDRESS[/LEN]`, separated by commas or blanks; the pod NAME-N "
+    "takes address N of each family, counted from 0",
+)
 GATEWAY = Variable(
     name="EGRESS_GATEWAY",
     programs=("init",),
@@ -48,8 +61,9 @@ DESTINATION = Variable(
 )
 DESTINATION_FILE = Variable(
     name="EGRESS_DESTINATION_FILE",
-    programs=("init",),
-    meaning="path of a file that holds the text of `EGRESS_DESTINATION`",
+    programs=("init", "redirect"),
+    meaning="path of a file that holds the text of `EGRESS_DESTINATION`; watched while the daemon "
+    "runs",
     unit="path",
 )
 ROUTER_MODE = Variable(
@@ -84,8 +98,8 @@ PARENT = Variable(
 PARENT_NETNS = Variable(
     name="EGRESS_PARENT_NETNS",
     programs=("init",),
-    meaning="network namespace of the parent NIC, such as a mounted `/proc/1/ns/net`; unset: the "
-    "pod's own",
+    meaning="network namespace of the parent NIC, such as `net` in a mounted `/proc/1/ns`; unset: "
+    "the pod's own",
     unit="path",
 )
 MACVLAN_MODE = Variable(
@@ -176,6 +190,14 @@ WATCH = Variable(
     unit="s",
     meaning="how often the daemon looks at the network by itself; changes wake it at once",
 )
+RELOAD = Variable(
+    name="EGRESS_RELOAD_SECONDS",
+    programs=ALL_DAEMONS,
+    default="10",
+    unit="s",
+    meaning="how often the file of the list is looked at by itself; changes are noticed at once; "
+    "0: it is read again on SIGHUP alone",
+)
 HTTP_DESTINATION = Variable(
     name="EGRESS_HTTP_PROXY_DESTINATION",
     programs=("http",),
@@ -185,7 +207,8 @@ HTTP_DESTINATION = Variable(
 HTTP_DESTINATION_FILE = Variable(
     name="EGRESS_HTTP_PROXY_DESTINATION_FILE",
     programs=("http",),
-    meaning="path of a file that holds the text of `EGRESS_HTTP_PROXY_DESTINATION`",
+    meaning="path of a file that holds the text of `EGRESS_HTTP_PROXY_DESTINATION`; watched "
+    "while the daemon runs",
     unit="path",
 )
 HTTP_MODE = Variable(
@@ -278,7 +301,8 @@ DNS_DESTINATION = Variable(
 DNS_DESTINATION_FILE = Variable(
     name="EGRESS_DNS_PROXY_DESTINATION_FILE",
     programs=("dns",),
-    meaning="path of a file that holds the text of `EGRESS_DNS_PROXY_DESTINATION`",
+    meaning="path of a file that holds the text of `EGRESS_DNS_PROXY_DESTINATION`; watched "
+    "while the daemon runs",
     unit="path",
 )
 DNS_MODE = Variable(
@@ -339,11 +363,19 @@ UNIT_TEST_SWITCHES: dict[str, Variable] = {
 
 
 def unknown_variables(names: Iterable[str]) -> tuple[str, ...]:
-    """One warning for each name with our prefix that is close to a known variable but is none."""
+    """One warning for each name with our prefix that is close to a known variable but is none.
+
+    Not those by which Kubernetes tells of a Service: `EGRESS_1_PORT` of a Service `egress-1`, which
+    always comes with `EGRESS_1_SERVICE_HOST`.
+    """
+    names = frozenset(names)
     known = {variable.name for variable in VARIABLES}
+    services = {n.removesuffix(_SERVICE_HOST) for n in names if n.endswith(_SERVICE_HOST)}
     warnings = []
     for name in sorted(names):
         if not name.startswith(PREFIX) or name in known:
+            continue
+        if any(_SERVICE_FACT.match(name.removeprefix(service)) for service in services):
             continue
         if close := difflib.get_close_matches(name, known, n=1, cutoff=0.8):
             warnings.append(f"unknown variable {name}: did you mean {close[0]}?")

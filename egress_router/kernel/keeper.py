@@ -23,16 +23,24 @@ from egress_router.kernel.host import observe_flow_count
 from egress_router.kernel.namespace import Namespace
 from egress_router.kernel.netlink import Netlink
 from egress_router.kernel.nft import Nft
-from egress_router.kernel.signs import canary_sings
+from egress_router.kernel.signs import canary_sings, wake_neighbour
 from egress_router.kernel.traffic import observe_traffic
 from egress_router.plan.desired import desired_state
 from egress_router.plan.drift import Finding, find_drift
 from egress_router.plan.snapshot import Router, find_router, snapshot_state
-from egress_router.plan.state import CLUSTER_TABLE, Desired, Observed, Route, Table
+from egress_router.plan.state import (
+    CLUSTER_TABLE,
+    Desired,
+    Neighbour,
+    Observed,
+    Route,
+    Table,
+)
 
 if TYPE_CHECKING:
     from egress_router.config.addresses import Address
     from egress_router.config.init import ClaimConfig, InitConfig
+    from egress_router.kernel.conntrack import Judge
     from egress_router.kernel.packets import Sighting
     from egress_router.kernel.traffic import Traffic
     from egress_router.plan.forwards import ForwardJudge
@@ -51,6 +59,7 @@ class Look:
     repaired: tuple[Finding, ...] = ()
     failure: str | None = None
     mac: str | None = None
+    gateways: tuple[Neighbour, ...] = ()
 
 
 class Keeper:
@@ -116,6 +125,7 @@ class Keeper:
             repaired=repaired,
             failure=failure,
             mac=link.mac if link else None,
+            gateways=self._observe_gateways(router),
         )
 
     def observe_traffic(self) -> Traffic | None:
@@ -126,12 +136,16 @@ class Keeper:
 
     def put_forwards(self, text: str, judge: ForwardJudge) -> None:
         """Puts DNS mode's table in force, and forgets flows that contradict it."""
-        # Imported here: the other modes never come by.
+        self._forward_table.put(self._session(), text)
+        if judge.concerned:
+            self.forget(judge)
+
+    def forget(self, judge: Judge) -> int:
+        """Deletes every tracked connection that contradicts the ruleset; how many there were."""
+        # Imported here: most daemons never come by.
         from egress_router.kernel.conntrack import forget_flows  # noqa: PLC0415
 
-        self._forward_table.put(self._session(), text)
-        if judge.concerned and observe_flow_count() != 0:
-            forget_flows(judge)
+        return 0 if observe_flow_count() == 0 else forget_flows(judge)
 
     def keep_forwards(self) -> bool:
         """Loads DNS mode's table again if it has gone; whether that was so."""
@@ -150,6 +164,19 @@ class Keeper:
         if not self.may_repair:
             return Table(ours=True, intact=True) if canary_sings() else None
         return self._session().observe_table()
+
+    def _observe_gateways(self, router: Router | None) -> tuple[Neighbour, ...]:
+        """Whether the gateways answer; those that the kernel does not know are asked for."""
+        if router is None:
+            return ()
+        known = {one.address: one for one in self._netlink.observe_neighbours(router.egress)}
+        for gateway in router.gateways:
+            if gateway not in known or known[gateway].silent:
+                wake_neighbour(gateway, router.egress)
+        return tuple(
+            known.get(gateway) or Neighbour(address=gateway, mac=None, state="unknown")
+            for gateway in router.gateways
+        )
 
     def _desire(self, observed: Observed) -> Desired | str:
         if self._config is not None and self.may_repair:

@@ -4,7 +4,9 @@
    loopback address with a code that nothing else answers with there.
 2. `ruleset_generation`: a number that changes with every nftables transaction of the namespace; so
    the table needs to be listed only after somebody changed something. Needs CAP_NET_ADMIN.
-3. `open_route_watch`: a netlink socket that becomes readable when a link, address, route or rule
+3. `wake_neighbour`: has the kernel ask for a station on a link, whose neighbour table then tells
+   whether it answered, without privilege.
+4. `open_route_watch`: a netlink socket that becomes readable when a link, address, route or rule
    changes. What changed is not told: whoever is woken observes afresh, so no event can be missed.
 """
 
@@ -14,8 +16,12 @@ import contextlib
 import errno
 import socket
 import struct
+from typing import TYPE_CHECKING
 
 from egress_router.plan.ruleset import CANARY_ADDRESS, CANARY_PORT
+
+if TYPE_CHECKING:
+    from egress_router.config.addresses import Address
 
 _CANARY_TIMEOUT_S = 1.0
 _NETLINK_TIMEOUT_S = 1.0
@@ -27,6 +33,7 @@ _ERROR = 2
 _HEADER = struct.Struct("=IHHII")
 _NFGENMSG = struct.Struct("=BBH")
 _RECEIVE_BYTES = 65536
+_DISCARD_PORT = 9  # RFC 863
 
 # RTMGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE; IPV6_RULE is group 19.
 _GROUPS = 0x1 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 1 << 18
@@ -58,6 +65,21 @@ def ruleset_generation() -> int | None:
         return None
     # The first attribute is NFTA_GEN_ID, big-endian as all of nftables' numbers are.
     return int(struct.unpack_from("!I", answer, _HEADER.size + _NFGENMSG.size + 4)[0])
+
+
+def wake_neighbour(address: Address, link: str) -> None:
+    """Has the kernel ask (ARP, ND) for an address on a link, if it does not know where it is.
+
+    By an empty datagram to its discard port, which leaves only once the address is known.
+    """
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, link.encode() + b"\0")
+            scope = (0, socket.if_nametoindex(link)) if address.version == 6 else ()
+            sock.sendto(b"", (str(address), _DISCARD_PORT, *scope))
+        except OSError:
+            return  # the link or the route is gone, which the look itself tells
 
 
 def open_route_watch() -> socket.socket:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from egress_router.net.resolution import Outcome
     from egress_router.net.resolv_conf import Nameserver
     from egress_router.net.scan import Labels, RecordType
+    from egress_router.net.servers import ServerState
     from egress_router.net.wire import Answer
 
 TRY_S = 0.8
@@ -61,6 +62,10 @@ class Lookup:
         self._random_id = random_id
         self._standings = Standings(clock)
         self.counts = ResolverCounts()
+
+    def states(self, servers: tuple[Nameserver, ...]) -> tuple[ServerState, ...]:
+        """How each of these nameservers was met the last time."""
+        return self._standings.states(servers)
 
     async def run(
         self, name: Labels, rtype: RecordType, servers: tuple[Nameserver, ...]

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from egress_router.net.resolution import Outcome
     from egress_router.net.resolv_conf import Servers
     from egress_router.net.scan import Labels
-    from egress_router.net.servers import ResolverCounts
+    from egress_router.net.servers import ResolverCounts, ServerState
 
 STALE_ANSWER_S = 1.8  # RFC 8767, section 5: how long a client is kept waiting while stale data lies
 OTHER_FAMILY_S = 1.0
@@ -147,6 +147,10 @@ class Resolver:
                 addresses=entry.good.addresses if entry.good else (),
                 age_s=age_s,
             )
+
+    def nameservers(self) -> tuple[ServerState, ...]:
+        """The nameservers in use, and whether each answered the last time."""
+        return self._lookup.states(self._servers.current())
 
     async def close(self) -> None:
         """Stops the queries that are still in flight."""

@@ -48,8 +48,17 @@ class ResolverCounts:
     stale_served: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerState:
+    """One nameserver; `answered`: whether it did the last time, None if it was never asked."""
+
+    server: Nameserver
+    answered: bool | None
+
+
 @dataclass(slots=True, kw_only=True)
 class _Standing:
+    answered: bool | None = None
     demoted_until: float = 0.0
     tcp_until: float = 0.0
     plain_until: float = 0.0
@@ -70,11 +79,13 @@ class Standings:
 
     def note_silent(self, server: Nameserver) -> None:
         """It did not answer over the transport it was asked on."""
-        self._standing(server).demoted_until = self._clock() + DEMOTED_S
+        standing = self._standing(server)
+        standing.answered, standing.demoted_until = False, self._clock() + DEMOTED_S
 
     def note_answered(self, server: Nameserver) -> None:
         """It answered, whatever it said."""
-        self._standing(server).demoted_until = 0.0
+        standing = self._standing(server)
+        standing.answered, standing.demoted_until = True, 0.0
 
     def note_tcp_only(self, server: Nameserver) -> None:
         """It kept silent over UDP and answered over TCP."""
@@ -83,6 +94,14 @@ class Standings:
     def note_plain(self, server: Nameserver) -> None:
         """It does not know EDNS."""
         self._standing(server).plain_until = self._clock() + PLAIN_S
+
+    def states(self, servers: tuple[Nameserver, ...]) -> tuple[ServerState, ...]:
+        """How each of them was met the last time."""
+        unknown = _Standing()
+        return tuple(
+            ServerState(server=server, answered=self._of.get(server, unknown).answered)
+            for server in servers
+        )
 
     def prefers_tcp(self, server: Nameserver) -> bool:
         """Whether to spare the UDP try."""

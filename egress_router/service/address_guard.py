@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from egress_router.errors import KernelError
+from egress_router.kernel.capability import observe_capabilities
 from egress_router.service import events
 from egress_router.service.logs import log_event
 
@@ -35,6 +36,7 @@ class AddressGuard:
         self._defended_at = -DEFEND_S
         self._sighted_at: float | None = None
         self.conflicts = 0
+        self.may_watch = "CAP_NET_RAW" in observe_capabilities()
 
     def follow(self, look: Look) -> None:
         """Takes up the link that a look shows, and announces if it is time."""
@@ -63,11 +65,10 @@ class AddressGuard:
         self._place = place
         if place is None:
             return
-        from egress_router.kernel.capability import observe_capabilities  # noqa: PLC0415 (see above)
-        from egress_router.kernel.station import Station  # noqa: PLC0415
-
-        if "CAP_NET_RAW" not in observe_capabilities():
+        if not self.may_watch:
             return
+        from egress_router.kernel.station import Station  # noqa: PLC0415 - few daemons need it
+
         try:
             self._station = Station(*place)
         except KernelError:

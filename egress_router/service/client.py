@@ -13,20 +13,13 @@ import time
 
 from egress_router.service.admin_socket import SOCKET_PREFIX, socket_name
 
-TYPE_CHECKING = False  # the real one costs the 10 ms of importing typing
-if TYPE_CHECKING:
-    from typing import Any
-
 # Kubernetes gives an exec probe 1 s by default and kills it then; a reason is better than a kill.
 TIMEOUT_S = 0.8
-# A person waits longer than a probe.
-STATUS_TIMEOUT_S = 3.0
 ANSWER_LIMIT = 4 * 1024 * 1024  # bytes; ten thousand destinations in a status are one tenth of it
 _UNIX_SOCKETS = "/proc/net/unix"
 _LISTENING = 0x10000  # __SO_ACCEPTCON, column Flags (proc_net_unix; include/linux/net.h)
 
 HEALTH_USAGE = "usage: egress-router health [MODE]"
-STATUS_USAGE = "usage: egress-router status [MODE] [--json]"
 HTTP_OK = 200
 EXIT_OK, EXIT_NOT_READY, EXIT_USAGE = 0, 1, 2
 
@@ -56,58 +49,19 @@ def health_command(arguments: list[str]) -> int:
                 f"{mode}: {line}" for line in body.decode(errors="replace").splitlines()
             )
     for problem in problems:
-        sys.stderr.write(f"{_printable(problem)}\n")
+        sys.stderr.write(f"{printable(problem)}\n")
     return EXIT_NOT_READY if problems else EXIT_OK
 
 
 def status_command(arguments: list[str]) -> int:
     """Prints the status of every daemon here (or of the named one) as a table or as JSON.
 
-    `--json` prints the document of one daemon, `{mode: document}` for several.
+    `--json` prints the document of one daemon, `{mode: document}` for several. `--all`: whole
+    tables. `--watch`: again and again until it is interrupted, JSON as one line each time.
     """
-    if arguments in (["-h"], ["--help"]):
-        sys.stdout.write(f"{STATUS_USAGE}\n")
-        return EXIT_OK
-    names = [argument for argument in arguments if argument != "--json"]
-    if len(names) > 1 or any(name.startswith("-") for name in names):
-        sys.stderr.write(f"{STATUS_USAGE}\n")
-        return EXIT_USAGE
-    documents, problems = _ask_status(tuple(names) or find_daemons())
-    for problem in problems or ([] if documents else ["no daemon runs in this network namespace"]):
-        sys.stderr.write(f"{_printable(problem)}\n")
-    if documents:
-        _print_status(documents, as_json="--json" in arguments)
-    return EXIT_OK if documents and not problems else EXIT_NOT_READY
+    from egress_router.service.status_command import run_status  # noqa: PLC0415 - `health` does without
 
-
-def _ask_status(modes: tuple[str, ...]) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    import json  # noqa: PLC0415 - `health` does without
-
-    documents, problems = {}, []
-    for mode in modes:
-        try:
-            status, body = ask(mode, "/status", STATUS_TIMEOUT_S)
-            document = json.loads(body) if status == HTTP_OK else None
-        except (AskError, ValueError) as error:
-            problems.append(f"{mode}: {error}")
-            continue
-        if isinstance(document, dict):
-            documents[mode] = document
-        else:
-            problems.append(f"{mode}: /status was answered with {status} and no document")
-    return documents, problems
-
-
-def _print_status(documents: dict[str, dict[str, Any]], *, as_json: bool) -> None:
-    import json  # noqa: PLC0415 - `health` does without
-
-    from egress_router.service.status_text import render_status  # noqa: PLC0415
-
-    if as_json:
-        shown = next(iter(documents.values())) if len(documents) == 1 else documents
-        sys.stdout.write(json.dumps(shown, indent=2) + "\n")
-    else:
-        sys.stdout.write("\n".join(map(render_status, documents.values())))
+    return run_status(arguments)
 
 
 def find_daemons() -> tuple[str, ...]:
@@ -169,5 +123,6 @@ def _limit(connection: socket.socket, deadline: float) -> None:
         connection.setsockopt(socket.SOL_SOCKET, option, interval)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """The text without what could steer a terminal."""
     return "".join(c if c.isprintable() else "?" for c in text)

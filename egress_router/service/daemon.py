@@ -15,7 +15,7 @@ from egress_router.errors import ConfigurationError, Problem
 from egress_router.service import metrics, process, signals
 from egress_router.service.admin import AdminEndpoint, open_port, open_unix_socket
 from egress_router.service.connection_log import ConnectionLog
-from egress_router.service.events import DAEMON_STARTED
+from egress_router.service.events import CONFIGURATION_WARNING, DAEMON_STARTED
 from egress_router.service.health import Readiness
 from egress_router.service.lifecycle import Lifecycle, run_lifecycle
 from egress_router.service.logs import (
@@ -25,6 +25,7 @@ from egress_router.service.logs import (
     log_event,
 )
 from egress_router.service.metric_registry import Metrics
+from egress_router.service.reload import Reloader
 
 if TYPE_CHECKING:
     import asyncio
@@ -52,9 +53,11 @@ class Mode(Protocol[Config]):
 
 
 class Service:
-    """What a mode gets: the daemon's settings, readiness, metrics, tasks, and word of its end."""
+    """What a mode gets: settings, readiness, metrics, tasks, reloads, and word of its end."""
 
-    def __init__(self, mode: str, config: DaemonConfig, lifecycle: Lifecycle) -> None:
+    def __init__(
+        self, mode: str, config: DaemonConfig, lifecycle: Lifecycle, environment: Environment
+    ) -> None:
         self.mode = mode
         self.config = config
         self.lifecycle = lifecycle
@@ -63,9 +66,11 @@ class Service:
         self.readiness = Readiness(mode, age_s=age_s)
         self.metrics = Metrics()
         self.connection_log = ConnectionLog(config.record_every)
+        self.reload = Reloader(mode, environment, lifecycle, poll_s=config.reload_s)
         self._started_at = time.time() - age_s
         self._status: list[Callable[[], Mapping[str, Any]]] = []
         self._readings: list[Callable[[], Awaitable[None]]] = []
+        self._warnings: list[Callable[[], Iterable[str]]] = [lambda: config.warnings]
         self.admin = AdminEndpoint(
             readiness=self.readiness,
             status=self.status_document,
@@ -110,6 +115,13 @@ class Service:
         for take in self._readings:
             await take()
 
+    def provide_warnings(self, source: Callable[[], Iterable[str]]) -> None:
+        """Adds what is wrong without making the daemon unready: a line each, in /status; as above.
+
+        A warning names what it is about: `gateway 192.168.12.1 does not answer on macvlan0`.
+        """
+        self._warnings.append(source)
+
     async def open_admin_port(self, addresses: Iterable[IPv4Address | IPv6Address]) -> None:
         """Opens the admin port, if one is configured, on these cluster-side addresses."""
         if self.config.admin_port is not None:
@@ -125,8 +137,10 @@ class Service:
             "ready": snapshot.ready,
             "reasons": list(snapshot.reasons),
             "for_s": round(snapshot.for_s, 1),
+            "warnings": [warning for source in self._warnings for warning in source()],
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._started_at)),
             **{name: fact for source in self._status for name, fact in source().items()},
+            "reload": self.reload.report.status(),
             "conditions": {c.name: c.reason or "ok" for c in snapshot.conditions},
             "process": {
                 "pid": os.getpid(),
@@ -148,6 +162,7 @@ class Service:
                 (c.name,): float(c.reason is None) for c in self.readiness.snapshot().conditions
             },
         )
+        self.reload.report.provide(self.metrics)
         provide(metrics.LOOP_LAG, life.lag.largest_s)
         provide(metrics.LOOP_ERRORS, lambda: life.loop_errors.total)
         provide(metrics.HANDLER_ERRORS, lambda: life.tasks.failed_handlers)
@@ -169,16 +184,21 @@ def run_daemon(mode: Mode[Config], environment: Environment) -> int:
     signals.install_early_handlers()
     daemon_config, mode_config = _parse(mode, environment)
     configure_logs(daemon_config.log, daemon=True)
+    for warning in daemon_config.warnings:
+        log_event(CONFIGURATION_WARNING, message=warning)
     signals.fill_standard_descriptors()
     capture_library_messages()
 
     async def serve(lifecycle: Lifecycle) -> None:
-        service = Service(mode.name, daemon_config, lifecycle)
+        service = Service(mode.name, daemon_config, lifecycle, environment)
         # A task of its own: aiohttp is imported while the mode waits for the kernel or a resolver,
         # and the endpoint outlives the mode, so that a drain can be watched to its end.
         listener = open_unix_socket(mode.name)
         lifecycle.tasks.start_vital("admin endpoint", service.admin.serve(listener))
-        await mode.serve(mode_config, service)
+        try:
+            await mode.serve(mode_config, service)
+        finally:
+            service.reload.close()
 
     return run_lifecycle(mode.name, serve)
 

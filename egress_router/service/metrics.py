@@ -41,6 +41,33 @@ CONDITION = Metric(
     help="1 if the condition of readiness holds, else 0",
     labels=("condition",),
 )
+CONFIG_GENERATION = Metric(
+    name="egress_router_config_generation",
+    kind="gauge",
+    help="1 at the start, one more with each new configuration that was put in force",
+)
+CONFIG_RELOADS = Metric(
+    name="egress_router_config_reloads_total",
+    kind="counter",
+    help="reloads by result: applied, refused (invalid), unsupported (this daemon cannot)",
+    labels=("result",),
+)
+CONFIG_RELOAD_SUCCESSFUL = Metric(
+    name="egress_router_config_last_reload_successful",
+    kind="gauge",
+    help="0 if the last reload was refused or unsupported, else 1",
+)
+CONFIG_RELOAD_TIME = Metric(
+    name="egress_router_config_last_reload_timestamp_seconds",
+    kind="gauge",
+    help="when the last reload was, whatever came of it, in seconds since 1970",
+    unit="seconds",
+)
+CONFIG_CONNECTIONS_ENDED = Metric(
+    name="egress_router_config_connections_ended_total",
+    kind="counter",
+    help="connections ended because a new configuration does not allow them",
+)
 LINK_UP = Metric(
     name="egress_router_link_up",
     kind="gauge",

@@ -210,12 +210,24 @@ class NetworkWatch:
 
     def _provide(self, keeper: Keeper) -> None:
         self._service.provide_status(lambda: self._status(keeper))
+        self._service.provide_warnings(self._warnings)
         provide = self._service.metrics.provide
         provide(metrics.REPAIRS, lambda: {(k,): v for k, v in self._repairs.items()})
         provide(metrics.ADDRESS_CONFLICTS, lambda: self._guard.conflicts)
 
     async def _read_traffic(self) -> Traffic | None:
         return await self.in_kernel(lambda keeper: keeper.observe_traffic())
+
+    def _warnings(self) -> tuple[str, ...]:
+        look, router = self._look, self.router
+        if look is None or router is None or not self.sound:
+            return ()
+        return tuple(
+            f"gateway {one.address} does not answer on {router.egress}: nothing gets out. "
+            "Run `egress-router doctor`"
+            for one in look.gateways
+            if one.silent
+        )
 
     def _status(self, keeper: Keeper) -> dict[str, Any]:
         look, router = self._look, self.router
@@ -225,7 +237,12 @@ class NetworkWatch:
             "source": ", ".join(map(str, router.sources)),
             "gateway": ", ".join(map(str, router.gateways)),
             "link": f"{router.egress} ({look.mac})" if look.mac else router.egress,
+            "gateways": [
+                {"address": str(one.address), "mac": one.mac, "state": one.state}
+                for one in look.gateways
+            ],
             "cluster_link": router.cluster,
             "repairs": "on" if keeper.may_repair else "off: needs CAP_NET_ADMIN",
             **(self._traffic.status() if self._traffic else {}),
+            "conflict_watch": "on" if self._guard.may_watch else "off: needs CAP_NET_RAW",
         }

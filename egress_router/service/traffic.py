@@ -114,7 +114,7 @@ class TrafficReport:
     def _gateways(self) -> Series:
         series: Series = {}
         for one in self._traffic.gateways if self._traffic else ():
-            now = {"failed": "failed", "incomplete": "asked"}.get(one.state, "known")
+            now = "failed" if one.state == "failed" else "asked" if one.silent else "known"
             for state in ("known", "asked", "failed"):
                 series[str(one.address), state] = float(state == now)
         return series

@@ -14,8 +14,10 @@ from egress_router.service.logs import is_logged, log_event
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Iterable
 
     from egress_router.config.dns_destination import DnsDestination
+    from egress_router.net.endpoint import IPAddress
     from egress_router.net.relay import RelayEnd
     from egress_router.service.connection_log import ConnectionLog
     from egress_router.service.events import Event
@@ -70,8 +72,14 @@ class Record:
         if is_logged(events.DNS_CONNECTED):
             self._write(events.DNS_CONNECTED)
 
-    def ended(self, end: RelayEnd) -> None:
-        """The connection is over."""
+    def leads_to(self, port: int, addresses: Iterable[IPAddress]) -> bool:
+        """Whether it is connected to one of these."""
+        if self._upstream is None:
+            return False
+        return self._upstream in {(str(address), port) for address in addresses}
+
+    def ended(self, end: RelayEnd, revoked: str = "") -> None:
+        """The connection is over; `revoked`: why it was ended from here."""
         counts = self._counts
         counts.active -= 1
         counts.bytes_up += end.bytes_up
@@ -80,7 +88,7 @@ class Record:
             return
         self._write(
             events.DNS_FORWARDED,
-            reason=end.reason.value,
+            reason=revoked or end.reason.value,
             bytes_up=end.bytes_up,
             bytes_down=end.bytes_down,
         )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from egress_router.modes.dns.names import Knowledge
 from egress_router.service import metrics
+from egress_router.service.nameservers import nameserver_rows, nameserver_warnings
 from egress_router.service.series import OTHER, SERIES_MAX, Series
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def provide_report(service: Service, serving: Serving) -> None:
     provide(metrics.DNS_CONNECTION_LIMIT, lambda: serving.admission.limit)
     provide(metrics.DNS_QUERIES, report.queries)
     service.provide_status(report.status)
+    service.provide_warnings(lambda: nameserver_warnings(serving.resolver))
 
 
 class _Report:
@@ -107,6 +109,7 @@ class _Report:
                 *(_port_row(port) for port in self._serving.ports),
                 *(_datagram_row(port) for port in self._serving.datagrams),
             ],
+            "nameservers": nameserver_rows(self._serving.resolver.nameservers()),
             "names": [_name_row(name) for name in self._serving.names.values()],
         }
 
@@ -142,6 +145,8 @@ def _port_row(port: Port) -> dict[str, Any]:
         "active": port.counts.active,
         "forwarded": port.counts.forwarded,
         "failed": port.counts.failed,
+        "up_bytes": port.counts.bytes_up,
+        "down_bytes": port.counts.bytes_down,
         "alive": len(port.partners.alive()),
     }
 

@@ -10,6 +10,7 @@ import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+from egress_router.modes.http.refusals import Refusals
 from egress_router.service import events
 from egress_router.service.logs import log_event
 from egress_router.service.series import OTHER, Counts
@@ -61,6 +62,7 @@ class Record:
         "note",
         "number",
         "reason",
+        "revoked",
         "rule",
         "started",
         "status",
@@ -85,6 +87,7 @@ class Record:
         self.bytes_down = 0
         self.cause: str | None = None
         self.note: str | None = None
+        self.revoked = ""  # why a tunnel was cut that had been allowed
 
     def note_failure(self, failure: FailureError) -> None:
         """Why it came to nothing; a status that the client has seen already stays."""
@@ -110,6 +113,8 @@ class Ledger:
         self.bytes_up = 0
         self.bytes_down = 0
         self.open: dict[Kind, int] = dict.fromkeys(KINDS, 0)
+        self.denials = Refusals()
+        self.failures = Refusals()
 
     def begin(self, record: Record) -> None:
         """A request's head is there, or is known not to be one."""
@@ -131,6 +136,7 @@ class Ledger:
         self.bytes_down += record.bytes_down
         if record.cause is not None:
             self.causes[(record.cause,)] = self.causes.get((record.cause,), 0) + 1
+            (self.denials if record.verdict is REFUSED else self.failures).note(record)
         rule = record.rule
         # Line and text: after a reload another rule may stand at the line.
         self.decisions.add((rule.line, rule.text, verdict) if rule else (0, "", verdict))

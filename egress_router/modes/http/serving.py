@@ -13,25 +13,30 @@ import asyncio
 import contextlib
 import dataclasses
 import resource
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from socket import SHUT_WR
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from egress_router.errors import KernelError
 from egress_router.modes.http.answers import FULL
 from egress_router.modes.http.client import Client
 from egress_router.modes.http.ledger import KINDS, Ledger
+from egress_router.modes.http.reloading import Reloading
 from egress_router.modes.http.shared import Shared
+from egress_router.modes.http.status import proxy_status
 from egress_router.modes.http.uplink import Uplink
 from egress_router.modes.http.watchdog import phase_ticks
 from egress_router.net.http1.lines import HeadLimits
 from egress_router.net.listen import Admission, Listener, connection_limit, open_listeners
+from egress_router.net.poller import Poller
 from egress_router.net.relay import Carrier
 from egress_router.net.resolver import Resolver, ResolverSettings
 from egress_router.net.stream import Stream
 from egress_router.net.wheel import IdleWheel
 from egress_router.service import events, metrics
 from egress_router.service.logs import log_event
+from egress_router.service.nameservers import nameserver_warnings
 from egress_router.service.network import NetworkWatch
 
 if TYPE_CHECKING:
@@ -62,12 +67,12 @@ class Serving:
         self._admission = Admission(connection_limit(soft, config.limits.connections))
         self._leaving = 0
         self._listeners: dict[tuple[str, str], Listener] = {}
-        wheel = IdleWheel(self._loop)
+        wheel, poller = IdleWheel(self._loop), Poller(self._loop)
         times, limits = config.times, config.limits
         line_bytes = min(LINE_BYTES, limits.head_bytes)
         self._shared = Shared(
-            uplink=Uplink(config, self._resolver),
-            carrier=Carrier(self._loop, idle_s=times.tunnel_s, wheel=wheel),
+            uplink=Uplink(config, self._resolver, poller),
+            carrier=Carrier(poller, idle_s=times.tunnel_s, wheel=wheel),
             ledger=Ledger(service.connection_log),
             wheel=wheel,
             ticks=phase_ticks(wheel, times),
@@ -78,7 +83,9 @@ class Serving:
                 total_bytes=limits.head_bytes,
             ),
             loop=self._loop,
+            poller=poller,
             release=self._admission.release,
+            start=partial(self._service.tasks.start_handler, "http client"),
         )
 
     async def open(self) -> None:
@@ -90,6 +97,7 @@ class Serving:
         self._listen(LOOPBACKS, LOOPBACK)
         await self._watch.open()
         self._provide()
+        self._service.reload.open(Reloading(self._shared), self._config)
 
     async def drain(self) -> None:
         """Returns when the last connection has ended."""
@@ -112,6 +120,7 @@ class Serving:
         await self._resolver.close()
         self._shared.uplink.close()
         await asyncio.sleep(0)  # the ends of relays and tasks are told by the loop's next turn
+        self._shared.poller.close()
 
     def _looked(self) -> None:
         """The network has been looked at: follows the router, listens where it may by now."""
@@ -153,8 +162,7 @@ class Serving:
             listener.close()
 
     def _accept(self, sock: socket.socket, peer: tuple[str, int]) -> None:
-        client = Client(sock, peer, self._shared)
-        client.task = self._service.tasks.start_handler("http client", client.serve())
+        Client(sock, peer, self._shared).begin()
 
     def _turn_away(self, sock: socket.socket, _peer: tuple[str, int]) -> None:
         if self._leaving < LEAVING_MAX:
@@ -167,13 +175,13 @@ class Serving:
 
     async def _answer_full(self, sock: socket.socket) -> None:
         """Reads what the client asks, so that its bytes do not reset our answer, and answers."""
-        stream = Stream(sock, self._loop)
+        stream = Stream(sock, self._shared.poller)
         try:
             async with asyncio.timeout(LINGER_S):
-                await stream.read(expect=True)
+                await stream.read()
                 await stream.write(FULL)
                 sock.shutdown(SHUT_WR)
-                while await stream.read(expect=True):
+                while await stream.read():
                     pass
         except (OSError, TimeoutError):
             pass
@@ -194,6 +202,8 @@ class Serving:
         provide(metrics.DIAL_SECONDS, lambda: uplink.dials)
         provide(metrics.RESOLVE_SECONDS, lambda: uplink.lookups)
         provide(metrics.DNS_QUERIES, self._queries)
+        self._service.provide_status(self._status)
+        self._service.provide_warnings(lambda: nameserver_warnings(self._resolver))
 
     def _decisions(self) -> dict[tuple[str, ...], float]:
         return {
@@ -214,6 +224,15 @@ class Serving:
             ("up",): ledger.bytes_up + sum(relay.bytes_up for relay in relays),
             ("down",): ledger.bytes_down + sum(relay.bytes_down for relay in relays),
         }
+
+    def _status(self) -> dict[str, Any]:
+        return proxy_status(
+            ledger=self._shared.ledger,
+            admission=self._admission,
+            resolver=self._resolver,
+            policy=self._shared.uplink.policy,
+            passed=self._bytes(),
+        )
 
     def _shed(self) -> dict[tuple[str, ...], float]:
         counts = [listener.counts for listener in self._listeners.values()]

@@ -8,7 +8,11 @@ from egress_router.errors import ConfigurationError
 def test_defaults() -> None:
     """Without any variable a daemon logs at info, and has no port of its own."""
     assert parse_daemon(Environment(variables={})) == DaemonConfig(
-        log=LogConfig(format=None, level="info"), admin_port=None, watch_s=2.0, interface=None
+        log=LogConfig(format=None, level="info"),
+        admin_port=None,
+        watch_s=2.0,
+        reload_s=10.0,
+        interface=None,
     )
 
 
@@ -19,6 +23,7 @@ def test_everything_set() -> None:
         "EGRESS_LOG_LEVEL": "warning",
         "EGRESS_ADMIN_PORT": "9099",
         "EGRESS_WATCH_SECONDS": "0.5",
+        "EGRESS_RELOAD_SECONDS": "3",
         "EGRESS_INTERFACE": "net1",
         "EGRESS_CONNECTION_LOG": "sampled:100",
     }
@@ -26,6 +31,7 @@ def test_everything_set() -> None:
         log=LogConfig(format="json", level="warning"),
         admin_port=9099,
         watch_s=0.5,
+        reload_s=3.0,
         interface="net1",
         record_every=100,
     )
@@ -38,6 +44,7 @@ def test_all_problems_at_once() -> None:
         "EGRESS_LOG_LEVEL",
         "EGRESS_ADMIN_PORT",
         "EGRESS_WATCH_SECONDS",
+        "EGRESS_RELOAD_SECONDS",
         "EGRESS_INTERFACE",
         "EGRESS_CONNECTION_LOG",
     )
@@ -71,3 +78,9 @@ def test_wrong_connection_log(text: str) -> None:
     """Anything else is refused with the three forms."""
     with pytest.raises(ConfigurationError, match="expected full, off or sampled:N"):
         parse_daemon(Environment(variables={"EGRESS_CONNECTION_LOG": text}))
+
+
+def test_mistyped_variables_are_warnings() -> None:
+    """A name close to one of ours is told of, and stops nothing."""
+    (warning,) = parse_daemon(Environment(variables={"EGRESS_ADMINPORT": "9090"})).warnings
+    assert "did you mean EGRESS_ADMIN_PORT?" in warning

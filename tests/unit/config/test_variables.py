@@ -89,3 +89,23 @@ def test_misspelled_names_are_noticed(name: str, meant: str) -> None:
 def test_other_names_are_left_alone(name: str) -> None:
     """Our own names, and names that are like none of ours, give no warning."""
     assert unknown_variables([name]) == ()
+
+
+SERVICE_LINKS = (
+    "EGRESS_1_SERVICE_HOST",
+    "EGRESS_1_SERVICE_PORT",
+    "EGRESS_1_SERVICE_PORT_HTTP",
+    "EGRESS_1_PORT",
+    "EGRESS_1_PORT_80_TCP",
+    "EGRESS_1_PORT_80_TCP_PROTO",
+    "EGRESS_1_PORT_80_TCP_PORT",
+    "EGRESS_1_PORT_80_TCP_ADDR",
+)
+
+
+def test_services_of_the_namespace_are_no_mistakes() -> None:
+    """What Kubernetes tells of a Service gives no warning; a slip beside it does."""
+    assert unknown_variables(SERVICE_LINKS) == ()
+    assert unknown_variables(["EGRESS_1_PORT"]) != ()
+    (warning,) = unknown_variables(["EGRESS_SERVICE_HOST", "EGRESS_PORT", "EGRESS_SOURC"])
+    assert "EGRESS_SOURC:" in warning

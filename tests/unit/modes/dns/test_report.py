@@ -17,7 +17,8 @@ from egress_router.service.metric_registry import Metrics
 def values(serving: Any) -> dict[str, Any]:
     """What each metric reads, by its name."""
     registry = Metrics()
-    provide_report(SimpleNamespace(metrics=registry, provide_status=lambda _: None), serving)
+    ignored = {"provide_status": lambda _: None, "provide_warnings": lambda _: None}
+    provide_report(SimpleNamespace(metrics=registry, **ignored), serving)
     return {metric.name: read() for metric, read in registry._sources.items()}
 
 

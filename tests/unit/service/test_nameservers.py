@@ -1,0 +1,44 @@
+"""The nameservers as /status and its warnings tell of them."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from types import SimpleNamespace
+
+import pytest
+
+from egress_router.net.resolv_conf import Nameserver
+from egress_router.net.servers import ServerState
+from egress_router.service.nameservers import nameserver_rows, nameserver_warnings
+
+
+def states(*answered: bool | None) -> tuple[ServerState, ...]:
+    """One nameserver for each."""
+    return tuple(
+        ServerState(server=Nameserver(address=ip_address(f"10.0.0.{n}")), answered=one)
+        for n, one in enumerate(answered)
+    )
+
+
+@pytest.mark.parametrize(
+    ("answered", "warnings"),
+    [
+        ((True, None), ()),
+        ((), ("DNS: /etc/resolv.conf names no nameserver",)),
+        ((True, False), ("DNS: a nameserver does not answer: 10.0.0.1",)),
+        ((False, False), ("DNS: no nameserver answers: 10.0.0.0, 10.0.0.1",)),
+    ],
+)
+def test_warnings(answered: tuple[bool | None, ...], warnings: tuple[str, ...]) -> None:
+    """Silence is told with the addresses; who was never asked is not blamed."""
+    resolver = SimpleNamespace(nameservers=lambda: states(*answered))
+    assert nameserver_warnings(resolver) == warnings  # type: ignore[arg-type]  # all it asks of one
+
+
+def test_rows() -> None:
+    """Each has its state in words."""
+    assert [row["state"] for row in nameserver_rows(states(True, False, None))] == [
+        "answers",
+        "silent",
+        "not asked yet",
+    ]
