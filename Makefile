@@ -7,19 +7,29 @@ STAMP   := $(VENV)/.installed
 JOBS    ?= 2
 SYSTEM  := python3-venv nftables libnftables1 iproute2 tcpdump conntrack curl procps iputils-ping \
            iputils-arping util-linux nginx-light wget git openssl dnsmasq-base
+ENGINES := podman buildah crun conmon catatonit fuse-overlayfs uidmap mmdebstrap
 PEERS   := wrk squid tinyproxy haproxy
 
-.PHONY: help demo test lint format bench system clean
+# `make images`: where they go, what they are built on (unset: what the Containerfiles name), by what.
+REGISTRY ?= quay.io/egress-router
+BASE     ?=
+ENGINE   ?= podman
+BUILD     = $(PYTHON) -m images.build --engine=$(ENGINE) --registry=$(REGISTRY) \
+            $(if $(BASE),--base=$(BASE)) --options='$(BUILD_OPTIONS)'
+
+.PHONY: help demo test lint format bench images images-publish images-lock system clean
 help:
 	@echo "make demo   - build a lab of network namespaces and show the router at work (root)"
 	@echo "make test   - lint, then all tests, those on a real kernel included (root)"
 	@echo "make lint   - formatting, lint, types, import contracts"
 	@echo "make bench  - measure (root); see bench/README.md"
+	@echo "make images - build the container images; images-publish: push them to REGISTRY as well"
 
 demo: $(STAMP) system
 	$(BIN)/egress-router lab
 
-test: lint system
+test: SYSTEM += $(ENGINES)
+test: lint system $(BIN)/kubectl
 	$(BIN)/pytest -n $(JOBS) $(PYTEST_ARGS)
 
 lint: $(STAMP)
@@ -37,6 +47,18 @@ bench: $(STAMP) system
 	$(BIN)/python -m bench.redirect
 	$(BIN)/python -m bench.http
 	$(BIN)/python -m bench.dns --rounds 3
+
+images: SYSTEM = $(ENGINES)
+images: system
+	$(BUILD)
+
+images-publish: SYSTEM = $(ENGINES)
+images-publish: system
+	$(BUILD) --publish
+
+images-lock: $(STAMP)
+	$(BIN)/pip install --quiet uv
+	$(BIN)/python -m images.lock
 
 # Debian's packages, where they are missing and we may install them; elsewhere their absence is
 # told by name.
@@ -57,6 +79,10 @@ $(STAMP): pyproject.toml | system
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/pip install --quiet --editable '.[binding]' --group dev
 	@touch $@
+
+# The manifests are built with it.
+$(BIN)/kubectl: tests/fetch_kubectl.py | $(STAMP)
+	$(BIN)/python tests/fetch_kubectl.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -24,10 +24,12 @@ from pathlib import Path
 
 import uvloop
 
-from egress_router.net.dial import DialError, dial
+from egress_router.net.dial import Dialler
+from egress_router.net.dial_errors import DialError
 from egress_router.net.egress import Egress
 from egress_router.net.health import Health
 from egress_router.net.listen import Admission, Listener, open_listeners
+from egress_router.net.poller import Poller
 from egress_router.net.relay import Carrier
 
 HOST = "127.0.77.1"
@@ -86,14 +88,15 @@ async def serve_origin(port: int) -> None:
 async def serve_forwarder(port: int, origin: int) -> None:
     """The least that a mode does: accept, dial, relay."""
     loop = asyncio.get_running_loop()
-    carrier, health = Carrier(loop), Health()
+    poller = Poller(loop)
+    carrier, dialler = Carrier(poller), Dialler(poller=poller, health=Health())
     egress = Egress(source4=ip_address("127.0.0.1"))
     target = (ip_address(HOST),)
     admission = Admission(12_000)
 
     async def forward(client: socket.socket) -> None:
         try:
-            upstream = await dial(target, origin, egress, health=health)
+            upstream = await dialler.dial(target, origin, egress)
         except DialError:
             client.close()
             admission.release()

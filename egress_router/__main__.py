@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from egress_router import __version__
-from egress_router.config.settings import Environment
-from egress_router.config.variables import UNIT_TEST, UNIT_TEST_SWITCHES, VARIABLES
+from egress_router.config.variables import UNIT_TEST, UNIT_TEST_SWITCHES
 from egress_router.errors import (
     EXIT_CONFIGURATION,
     EXIT_OK,
@@ -20,9 +18,12 @@ from egress_router.errors import (
     ConfigurationError,
     EgressRouterError,
 )
+from egress_router.service.environment import read_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from egress_router.config.settings import Environment
 
 USAGE = """\
 usage: egress-router COMMAND [ARGUMENT]...
@@ -49,7 +50,6 @@ look
 exit codes: 0 done, 1 unexpected, 2 configuration, 3 address conflict,
             4 kernel or capability, 5 denied
 """
-_FILE_SUFFIX = "_FILE"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,23 +75,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_UNEXPECTED
 
 
-def read_environment() -> Environment:
+def read_environ() -> Environment:
     """os.environ, and the text of every file that one of our variables points to."""
-    files: dict[str, str] = {}
-    unreadable: dict[str, str] = {}
-    for variable in VARIABLES:
-        path = os.environ.get(variable.name, "").strip()
-        if not path or not variable.name.endswith(_FILE_SUFFIX):
-            continue
-        try:
-            files[path] = Path(path).read_bytes().decode("utf-8")
-        except OSError as error:
-            unreadable[path] = error.strerror or str(error)
-        except UnicodeDecodeError as error:
-            unreadable[path] = f"expected UTF-8 text, found byte {error.object[error.start]:#04x}"
     # Bytes that are no UTF-8 come as lone surrogates; as `?` they can be printed, and are refused.
-    variables = {k: v.encode("utf-8", "replace").decode() for k, v in os.environ.items()}
-    return Environment(variables=variables, files=files, unreadable=unreadable)
+    return read_environment(
+        {k: v.encode("utf-8", "replace").decode() for k, v in os.environ.items()}
+    )
 
 
 def _usage(words: list[str]) -> int:
@@ -104,7 +93,7 @@ def _usage(words: list[str]) -> int:
 def _init(words: list[str]) -> int:
     if words[1:]:
         return _usage(words)
-    environment = read_environment()
+    environment = read_environ()
     if _is_unit_test("init", environment):
         return _check(["check", "init"])
     from egress_router.programs.init import run_init  # noqa: PLC0415
@@ -122,13 +111,13 @@ def _check(words: list[str]) -> int:
 
     as_json = "--json" in words
     programs = [word for word in words[1:] if word != "--json"]
-    return run_check(read_environment(), programs, as_json=as_json, modes=mode_checks())
+    return run_check(read_environ(), programs, as_json=as_json, modes=mode_checks())
 
 
 def _explain(words: list[str]) -> int:
     from egress_router.programs.explain import run_explain  # noqa: PLC0415
 
-    return run_explain(read_environment(), words[1:])
+    return run_explain(read_environ(), words[1:])
 
 
 def _health(words: list[str]) -> int:
@@ -146,7 +135,7 @@ def _status(words: list[str]) -> int:
 def _doctor(words: list[str]) -> int:
     from egress_router.programs.doctor.command import run_doctor  # noqa: PLC0415
 
-    return run_doctor(read_environment(), words[1:])
+    return run_doctor(read_environ(), words[1:])
 
 
 def _lab(words: list[str]) -> int:
@@ -160,7 +149,7 @@ def _mode(words: list[str]) -> int:
 
     if words[0] not in mode_names() or words[1:]:
         return _usage(words)
-    environment = read_environment()
+    environment = read_environ()
     if _is_unit_test(words[0], environment):
         return _check(["check", words[0]])
     return run_mode(words[0], environment)

@@ -1,4 +1,4 @@
-"""Source, gateway and destination addresses: strict text, with the reason for every refusal."""
+"""One written address: strict text, with the reason for every refusal."""
 
 from __future__ import annotations
 
@@ -13,22 +13,14 @@ from ipaddress import (
     IPv6Interface,
     IPv6Network,
 )
-from typing import TYPE_CHECKING
 
-from egress_router.config import variables
-from egress_router.config.text import Problems, parse_decimal, quote
-
-if TYPE_CHECKING:
-    from egress_router.config.settings import Environment
-    from egress_router.errors import Problem
+from egress_router.config.text import parse_decimal
 
 Address = IPv4Address | IPv6Address
 Interface = IPv4Interface | IPv6Interface
 Network = IPv4Network | IPv6Network
 
 _SEPARATORS = re.compile(r"[,\s]+", re.ASCII)
-_SOURCE_INVALID = "EGRESS_SOURCE unspecified or invalid"
-_GATEWAY_INVALID = "EGRESS_GATEWAY unspecified or invalid"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,22 +39,6 @@ class Source:
     def version(self) -> int:
         """4 or 6."""
         return self.interface.version
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """Sources and gateways, at most one of each per family, IPv4 first, paired by family."""
-
-    sources: tuple[Source, ...]
-    gateways: tuple[Address, ...]
-
-    def source(self, version: int) -> Source | None:
-        """The source of a family, 4 or 6."""
-        return next((s for s in self.sources if s.version == version), None)
-
-    def gateway(self, version: int) -> Address | None:
-        """The gateway of a family, 4 or 6."""
-        return next((g for g in self.gateways if g.version == version), None)
 
 
 def parse_address(text: str) -> Address | str:
@@ -102,39 +78,8 @@ def split_words(text: str | None) -> list[str]:
     return list(filter(None, _SEPARATORS.split(text or "")))
 
 
-def parse_identity(environment: Environment, found: list[Problem]) -> Identity:
-    """EGRESS_SOURCE and EGRESS_GATEWAY; problems are appended to `found`."""
-    problems = Problems(variables.SOURCE.name, found)
-    sources = _parse_sources(environment.get(variables.SOURCE), problems)
-    gateway_problems = Problems(variables.GATEWAY.name, found)
-    gateways = _parse_gateways(environment.get(variables.GATEWAY), gateway_problems)
-    if sources and gateways:
-        _pair(sources, gateways, gateway_problems)
-    return Identity(
-        sources=tuple(sorted(sources, key=lambda s: s.version)),
-        gateways=tuple(sorted(gateways, key=lambda g: g.version)),
-    )
-
-
-def _parse_sources(text: str | None, problems: Problems) -> list[Source]:
-    sources: list[Source] = []
-    words = split_words(text)
-    if not words:
-        problems.add(f"{_SOURCE_INVALID}: expected ADDRESS[/LEN]")
-    for word in words:
-        source = _parse_source(word)
-        if isinstance(source, str):
-            problems.add(f"{_SOURCE_INVALID}: {quote(word)}: {source}")
-        elif any(other.version == source.version for other in sources):
-            problems.add(
-                f"{_SOURCE_INVALID}: {quote(word)}: expected one IPv{source.version} address"
-            )
-        else:
-            sources.append(source)
-    return sources
-
-
-def _parse_source(word: str) -> Source | str:
+def parse_source(word: str) -> Source | str:
+    """`ADDRESS[/LEN]` of a host on the outside network, or the reason why the word is none."""
     text, slash, length_text = word.partition("/")
     address = parse_address(text)
     if isinstance(address, str):
@@ -153,41 +98,3 @@ def _parse_source(word: str) -> Source | str:
         if address.version == 4 and address == interface.network.broadcast_address:
             return f"the broadcast address of {interface.network}, expected a host's"
     return Source(interface=interface, explicit_length=bool(slash))
-
-
-def _parse_gateways(text: str | None, problems: Problems) -> list[Address]:
-    gateways: list[Address] = []
-    words = split_words(text)
-    if not words:
-        problems.add(f"{_GATEWAY_INVALID}: expected ADDRESS")
-    for word in words:
-        address = parse_address(word)
-        if isinstance(address, str):
-            problems.add(f"{_GATEWAY_INVALID}: {quote(word)}: {address}")
-        elif kind := unusable(address):
-            problems.add(f"{_GATEWAY_INVALID}: {quote(word)}: {kind}, expected the gateway's own")
-        elif any(other.version == address.version for other in gateways):
-            problems.add(
-                f"{_GATEWAY_INVALID}: {quote(word)}: expected one IPv{address.version} address"
-            )
-        else:
-            gateways.append(address)
-    return gateways
-
-
-def _pair(sources: list[Source], gateways: list[Address], problems: Problems) -> None:
-    for source in sources:
-        gateway = next((g for g in gateways if g.version == source.version), None)
-        if gateway is None:
-            problems.add(
-                f"{_GATEWAY_INVALID}: no IPv{source.version} gateway for source "
-                f"{quote(str(source.address))}; expected one address per family of EGRESS_SOURCE"
-            )
-        elif gateway == source.address:
-            problems.add(f"{_GATEWAY_INVALID}: {quote(str(gateway))} is the source address itself")
-    for gateway in gateways:
-        if all(source.version != gateway.version for source in sources):
-            problems.add(
-                f"{_GATEWAY_INVALID}: {quote(str(gateway))} has no source: "
-                f"EGRESS_SOURCE names no IPv{gateway.version} address"
-            )

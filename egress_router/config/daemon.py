@@ -37,6 +37,7 @@ class DaemonConfig:
     log: LogConfig
     admin_port: int | None
     watch_s: float
+    reload_s: float
     interface: str | None
     warnings: tuple[str, ...] = ()
 
@@ -64,6 +65,9 @@ def parse_daemon(environment: Environment) -> DaemonConfig:
         ),
         watch_s=read_seconds(
             environment, variables.WATCH, Problems(variables.WATCH.name, found), low=0.2, high=60
+        ),
+        reload_s=read_seconds(
+            environment, variables.RELOAD, Problems(variables.RELOAD.name, found), low=0, high=3600
         ),
         interface=read_link_name(
             environment, variables.INTERFACE, Problems(variables.INTERFACE.name, found)

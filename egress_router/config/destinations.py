@@ -25,7 +25,7 @@ from egress_router.config.text import (
 )
 
 if TYPE_CHECKING:
-    from egress_router.config.addresses import Identity
+    from egress_router.config.identity import Identity
 
 _EXPECTED = "expected PORT[-PORT] PROTOCOL ADDRESS [PORT], or ADDRESS"
 

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 from egress_router.config import variables
 from egress_router.config.addresses import (
     Address,
-    Identity,
     Network,
     parse_address,
-    parse_identity,
     split_words,
 )
 from egress_router.config.daemon import LogConfig, parse_log
 from egress_router.config.destinations import Destinations, parse_destinations
+from egress_router.config.identity import Identity, parse_identity
 from egress_router.config.settings import (
     read_choice,
     read_count,

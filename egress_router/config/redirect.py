@@ -27,12 +27,12 @@ class RedirectConfig:
 def parse_redirect(environment: Environment) -> RedirectConfig:
     """The environment to the daemon's configuration; raises ConfigurationError with every problem.
 
-    A daemon that has EGRESS_SOURCE has all of init's variables, as `legacy` mode does. The time to
-    wait for a held address is cut to nothing: the daemon looks again by itself.
+    A daemon that has EGRESS_SOURCE or the pool has all of init's variables, as `legacy` mode does.
+    The time to wait for a held address is cut to nothing: the daemon looks again by itself.
     """
     found: list[Problem] = []
     init = None
-    if environment.is_set(variables.SOURCE):
+    if environment.is_set(variables.SOURCE) or environment.is_set(variables.SOURCE_POOL):
         try:
             init = parse_init(environment)
         except ConfigurationError as error:

@@ -31,12 +31,14 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 class Environment:
     """The environment, and what the files that variables point to held when it was read.
 
-    `files` maps a path to its text, `unreadable` a path to the reason why it has none.
+    `files` maps a path to its text, `unreadable` a path to the reason why it has none. `hostname`
+    is the pod's name, of which `EGRESS_SOURCE_POOL` takes the ordinal.
     """
 
     variables: Mapping[str, str]
     files: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     unreadable: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    hostname: str = ""
 
     def get(self, variable: Variable) -> str | None:
         """The value or the default, stripped; None if neither is there or the value is empty."""

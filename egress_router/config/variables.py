@@ -40,6 +40,13 @@ SOURCE = Variable(
     meaning="the reserved source address, `ADDRESS[/LEN]`; one IPv4 and/or one IPv6, separated by "
     "a comma or blanks; no length means /32 or /128",
 )
+SOURCE_POOL = Variable(
+    name="EGRESS_SOURCE_POOL",
+    programs=("init",),
+    meaning="instead of `EGRESS_SOURCE`, for a StatefulSet: the addresses of its pods, "
+    "`ADDRESS[/LEN]` or `ADDRESS-ADDRESS[/LEN]`, separated by commas or blanks; the pod NAME-N "
+    "takes address N of each family, counted from 0",
+)
 GATEWAY = Variable(
     name="EGRESS_GATEWAY",
     programs=("init",),
@@ -54,8 +61,9 @@ DESTINATION = Variable(
 )
 DESTINATION_FILE = Variable(
     name="EGRESS_DESTINATION_FILE",
-    programs=("init",),
-    meaning="path of a file that holds the text of `EGRESS_DESTINATION`",
+    programs=("init", "redirect"),
+    meaning="path of a file that holds the text of `EGRESS_DESTINATION`; watched while the daemon "
+    "runs",
     unit="path",
 )
 ROUTER_MODE = Variable(
@@ -90,8 +98,8 @@ PARENT = Variable(
 PARENT_NETNS = Variable(
     name="EGRESS_PARENT_NETNS",
     programs=("init",),
-    meaning="network namespace of the parent NIC, such as a mounted `/proc/1/ns/net`; unset: the "
-    "pod's own",
+    meaning="network namespace of the parent NIC, such as `net` in a mounted `/proc/1/ns`; unset: "
+    "the pod's own",
     unit="path",
 )
 MACVLAN_MODE = Variable(
@@ -175,6 +183,14 @@ WATCH = Variable(
     unit="s",
     meaning="how often the daemon looks at the network by itself; changes wake it at once",
 )
+RELOAD = Variable(
+    name="EGRESS_RELOAD_SECONDS",
+    programs=ALL_DAEMONS,
+    default="10",
+    unit="s",
+    meaning="how often the file of the list is looked at by itself; changes are noticed at once; "
+    "0: it is read again on SIGHUP alone",
+)
 HTTP_DESTINATION = Variable(
     name="EGRESS_HTTP_PROXY_DESTINATION",
     programs=("http",),
@@ -184,7 +200,8 @@ HTTP_DESTINATION = Variable(
 HTTP_DESTINATION_FILE = Variable(
     name="EGRESS_HTTP_PROXY_DESTINATION_FILE",
     programs=("http",),
-    meaning="path of a file that holds the text of `EGRESS_HTTP_PROXY_DESTINATION`",
+    meaning="path of a file that holds the text of `EGRESS_HTTP_PROXY_DESTINATION`; watched "
+    "while the daemon runs",
     unit="path",
 )
 HTTP_MODE = Variable(
@@ -277,7 +294,8 @@ DNS_DESTINATION = Variable(
 DNS_DESTINATION_FILE = Variable(
     name="EGRESS_DNS_PROXY_DESTINATION_FILE",
     programs=("dns",),
-    meaning="path of a file that holds the text of `EGRESS_DNS_PROXY_DESTINATION`",
+    meaning="path of a file that holds the text of `EGRESS_DNS_PROXY_DESTINATION`; watched "
+    "while the daemon runs",
     unit="path",
 )
 DNS_MODE = Variable(

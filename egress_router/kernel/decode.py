@@ -5,6 +5,7 @@ Messages carry attributes by the names of linux/rtnetlink.h; nothing beyond this
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import socket
 from typing import TYPE_CHECKING, Any
@@ -98,8 +99,10 @@ def neighbour(message: Any) -> Neighbour | None:
     text, state = message.get_attr("NDA_DST"), _STATIONS.get(message["state"])
     if text is None or state is None:
         return None
-    mac = message.get_attr("NDA_LLADDR")
-    return Neighbour(address=ipaddress.ip_address(text), mac=mac, state=state)
+    one = Neighbour(
+        address=ipaddress.ip_address(text), mac=message.get_attr("NDA_LLADDR"), state=state
+    )
+    return dataclasses.replace(one, mac=None) if one.silent else one
 
 
 def route(message: Any, names: Mapping[int, str]) -> Route:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from egress_router.errors import EgressRouterError, KernelError
@@ -24,6 +24,7 @@ from egress_router.kernel.namespace import Namespace
 from egress_router.kernel.netlink import Netlink
 from egress_router.kernel.nft import Nft
 from egress_router.kernel.signs import canary_sings, wake_neighbour
+from egress_router.kernel.traffic import observe_traffic
 from egress_router.plan.desired import desired_state
 from egress_router.plan.drift import Finding, find_drift
 from egress_router.plan.snapshot import Router, find_router, snapshot_state
@@ -39,7 +40,9 @@ from egress_router.plan.state import (
 if TYPE_CHECKING:
     from egress_router.config.addresses import Address
     from egress_router.config.init import ClaimConfig, InitConfig
+    from egress_router.kernel.conntrack import Judge
     from egress_router.kernel.packets import Sighting
+    from egress_router.kernel.traffic import Traffic
     from egress_router.plan.forwards import ForwardJudge
 
 
@@ -48,7 +51,6 @@ class Look:
     """What one look found. `reason` says why there is no router to look after, if there is none.
 
     `repaired`: findings that are gone because the keeper saw to it. `failure`: why a repair failed.
-    `nat`: packets and bytes by counter name, where they may be read. `link`: the egress link's.
     """
 
     router: Router | None
@@ -56,8 +58,6 @@ class Look:
     findings: tuple[Finding, ...] = ()
     repaired: tuple[Finding, ...] = ()
     failure: str | None = None
-    link: dict[str, int] = field(default_factory=dict)
-    nat: dict[str, tuple[int, int]] = field(default_factory=dict)
     mac: str | None = None
     gateways: tuple[Neighbour, ...] = ()
 
@@ -124,20 +124,28 @@ class Keeper:
             findings=findings,
             repaired=repaired,
             failure=failure,
-            link=self._netlink.observe_counters(desired.egress),
-            nat=self._observe_nat(),
             mac=link.mac if link else None,
             gateways=self._observe_gateways(router),
         )
 
+    def observe_traffic(self) -> Traffic | None:
+        """What has passed so far; None if there is no router. Raises KernelError."""
+        if self._router is None:
+            return None
+        return observe_traffic(self._netlink, self._router, tally=self.may_repair)
+
     def put_forwards(self, text: str, judge: ForwardJudge) -> None:
         """Puts DNS mode's table in force, and forgets flows that contradict it."""
-        # Imported here: the other modes never come by.
+        self._forward_table.put(self._session(), text)
+        if judge.concerned:
+            self.forget(judge)
+
+    def forget(self, judge: Judge) -> int:
+        """Deletes every tracked connection that contradicts the ruleset; how many there were."""
+        # Imported here: most daemons never come by.
         from egress_router.kernel.conntrack import forget_flows  # noqa: PLC0415
 
-        self._forward_table.put(self._session(), text)
-        if judge.concerned and observe_flow_count() != 0:
-            forget_flows(judge)
+        return 0 if observe_flow_count() == 0 else forget_flows(judge)
 
     def keep_forwards(self) -> bool:
         """Loads DNS mode's table again if it has gone; whether that was so."""
@@ -169,15 +177,6 @@ class Keeper:
             known.get(gateway) or Neighbour(address=gateway, mac=None, state="unknown")
             for gateway in router.gateways
         )
-
-    def _observe_nat(self) -> dict[str, tuple[int, int]]:
-        if not self.may_repair:
-            return {}
-        try:
-            return self._session().observe_counters()
-        except KernelError:
-            self._end_session()
-            return {}
 
     def _desire(self, observed: Observed) -> Desired | str:
         if self._config is not None and self.may_repair:

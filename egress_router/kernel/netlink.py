@@ -96,12 +96,12 @@ class Netlink:
         messages = self._route.get_neighbours(ifindex=found[0]) if found else ()
         return tuple(filter(None, map(decode.neighbour, messages)))
 
-    def observe_counters(self, name: str) -> dict[str, int]:
-        """A link's packet and byte counters; empty if there is no such link."""
+    def observe_counted_link(self, name: str) -> tuple[Link, dict[str, int]] | None:
+        """A link and its packet and byte counters; None if there is no such link."""
         for message in self._route.get_links():
             if message.get_attr("IFLA_IFNAME") == name:
-                return decode.counters(message)
-        return {}
+                return decode.link(message), decode.counters(message)
+        return None
 
     def create_link(self, link: NewLink) -> None:
         """Makes the macvlan from the parent's namespace right into this one, down, marked as ours.

@@ -141,25 +141,15 @@ class Nft:
         seal = f'set inet {TABLE} seal {{ type mark; comment "{_digest(listing)}"; }}'
         self._require(f"add {seal}")
 
-    def observe_counters(self) -> dict[str, tuple[int, int]]:
-        """The table's named counters: packets and bytes by name; empty if there is no table."""
-        answer = self._request(f"list counters table inet {TABLE}", as_json=True)
-        if answer["code"] or not answer["output"]:
-            return {}
-        found = (entry.get("counter") for entry in json.loads(answer["output"])["nftables"])
-        return {c["name"]: (c["packets"], c["bytes"]) for c in found if c is not None}
-
     def _require(self, command: str) -> str:
         answer = self._request(command)
         if answer["code"]:
             raise _refused("seal the nftables table", answer)
         return str(answer["output"])
 
-    def _request(
-        self, command: str, *, check: bool = False, as_json: bool = False
-    ) -> dict[str, Any]:
+    def _request(self, command: str, *, check: bool = False) -> dict[str, Any]:
         worker = self._worker or self._start()
-        request = json.dumps({"command": command, "check": check, "json": as_json})
+        request = json.dumps({"command": command, "check": check})
         try:
             if not self._greeted:
                 greeting = self._read_answer(worker)

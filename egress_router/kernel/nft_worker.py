@@ -1,6 +1,6 @@
 """The process that holds libnftables: one JSON request a line in, one JSON answer a line out.
 
-`{"command": TEXT, "check": BOOL, "json": BOOL}` → `{"code": 0, "output": TEXT, "error": TEXT}`.
+`{"command": TEXT, "check": BOOL}` → `{"code": 0, "output": TEXT, "error": TEXT}`.
 A process of its own, because a call into the library cannot be interrupted: whoever waits for the
 answer can end this process instead. It starts while its parent still imports, so it costs no time.
 """
@@ -27,7 +27,6 @@ def main() -> int:
     for line in sys.stdin:
         request = json.loads(line)
         _set_dry_run(nft, wanted=request["check"])
-        nft.set_json_output(request["json"])
         code, output, error = nft.cmd(request["command"])
         _answer(code=code, output=output, error=error)
     return 0

@@ -66,6 +66,11 @@ def create_namespaces(names: Iterable[str]) -> None:
     _ip(("ip", "-batch", "-"), "".join(f"netns add {name}\n" for name in names))
 
 
+def adopt_namespace(name: str, pid: int) -> None:
+    """Gives the network namespace that a process lives in a name, or raises KernelError."""
+    _ip(("ip", "netns", "attach", name, str(pid)), "")
+
+
 def apply_batch(namespace: str, lines: Sequence[str]) -> None:
     """Feeds iproute2 batch lines to a namespace; KernelError quotes the line that was refused."""
     _ip(("ip", "-n", namespace, "-batch", "-"), "".join(f"{line}\n" for line in lines), lines)

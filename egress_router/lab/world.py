@@ -58,11 +58,22 @@ class Answer:
 
 
 class Lab:
-    """One world of namespaces; a context manager. `program` is the command line of the router."""
+    """One world of namespaces; a context manager. `program` is the command line of the router.
 
-    def __init__(self, spec: LabSpec | None = None, *, program: Sequence[str] = PROGRAM) -> None:
+    `adopted` names processes whose network namespaces are to play a host, such as a real pod's; at
+    the end these processes are ended like all that live in the world.
+    """
+
+    def __init__(
+        self,
+        spec: LabSpec | None = None,
+        *,
+        program: Sequence[str] = PROGRAM,
+        adopted: Mapping[Host, int] | None = None,
+    ) -> None:
         self.spec = spec or LabSpec()
         self._program = tuple(program)
+        self._adopted = dict(adopted or {})
         self.prefix = ""
         self._kept = False
         self._processes: list[Process] = []
@@ -260,7 +271,9 @@ class Lab:
     def _build(self) -> None:
         names = {host: self.namespace(host) for host in self.spec.hosts}
         world = desired_world(self.spec, names)
-        namespaces.create_namespaces(names.values())
+        namespaces.create_namespaces(names[host] for host in names if host not in self._adopted)
+        for host, pid in self._adopted.items():
+            namespaces.adopt_namespace(names[host], pid)
         with ThreadPoolExecutor(len(names)) as pool:  # waiting for programs, not computing
             list(pool.map(lambda h: namespaces.apply_sysctls(names[h], world.sysctls[h]), names))
         for batch in world.batches:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import TypeAlias
 
@@ -36,13 +37,17 @@ def socket_address(address: IPAddress, port: int) -> SocketAddress:
 
     A zone (`fe80::1%eth0`) becomes its interface index. Raises OSError if there is no such link.
     """
-    if isinstance(address, IPv4Address):
-        return (str(address), port)
-    zone = address.scope_id
+    zone = None if isinstance(address, IPv4Address) else address.scope_id
     if zone is None:
-        return (str(address), port, 0, 0)
+        return _plain_socket_address(address, port)
     index = int(zone) if zone.isdecimal() else socket.if_nametoindex(zone)
     return (str(address).partition("%")[0], port, 0, index)
+
+
+@lru_cache(maxsize=4096)
+def _plain_socket_address(address: IPAddress, port: int) -> SocketAddress:
+    """Remembered: writing an address out costs more than the system call that takes it."""
+    return (str(address), port) if address.version == 4 else (str(address), port, 0, 0)
 
 
 def tune_stream(sock: socket.socket) -> None:

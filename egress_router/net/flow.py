@@ -1,14 +1,14 @@
 """One direction of a relay: from a source socket to a sink socket, without ever holding much.
 
-1. A flow is READING, BLOCKED or DONE. READING watches the source for bytes and holds none itself.
-   BLOCKED holds bytes that the sink did not take, watches the sink, and does not watch the source:
-   what comes in meanwhile waits in the kernel, and the sender with it.
+1. A flow is READING, BLOCKED or DONE. READING waits for an edge of the source and holds nothing.
+   BLOCKED holds bytes that the sink did not take, and waits for an edge of the sink: what comes in
+   meanwhile waits in the kernel, and the sender with it.
 2. Small pieces are copied through a buffer shared by all. Once a read has filled a good part of it
    the flow turns to splice(2) through a borrowed pipe, and gives it back when it runs dry.
 3. The end of the source is passed on by shutdown after the last byte held.
-4. One call moves a bounded number of bytes: other connections get their turn. But a call reads on
-   until there is nothing left, or comes back by itself: when a socket has an error (a reset behind
-   some last bytes, say) uvloop calls its reader once more and then never again.
+4. One call moves a bounded number of bytes: other connections get their turn. But a flow reads on
+   until there is nothing left, or comes back by itself, for an edge is told once. A copy that was
+   shorter than the buffer has emptied the source, unless it is uneven (poller.UNEVEN).
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class Flow:
         "sink",
         "source",
         "state",
+        "uneven",
     )
 
     def __init__(self, relay: Relay, source: socket.socket, sink: socket.socket) -> None:
@@ -60,6 +61,7 @@ class Flow:
         self.sink = sink
         self.state = FlowState.READING
         self.moved = 0
+        self.uneven = False
         self._bulk = False
         self._held = 0
         self._pending: bytes | memoryview = b""
@@ -68,19 +70,13 @@ class Flow:
     def start(self, early: bytes) -> None:
         """Begins with bytes that were read from the source before."""
         self._pending = early
-        self.state = FlowState.BLOCKED
         if self._hand_on():
-            self._resume()
-        elif self.state is FlowState.BLOCKED:
-            self._relay.carrier.loop.add_writer(self.sink.fileno(), self._on_writable)
+            self._relay.touch()
+        elif self.state is FlowState.READING:
+            self._block()
 
     def stop(self) -> None:
         """Lets go of everything but the sockets; may be called in any state."""
-        loop = self._relay.carrier.loop
-        if self.state is FlowState.READING:
-            loop.remove_reader(self.source.fileno())
-        elif self.state is FlowState.BLOCKED:
-            loop.remove_writer(self.sink.fileno())
         self.state = FlowState.DONE
         self._pending = b""
         self._return_pipe()
@@ -100,25 +96,9 @@ class Flow:
         except OSError:
             return
 
-    def _on_readable(self) -> None:
-        if self.state is not FlowState.READING:
-            return
-        try:
-            self._pump()
-        except Exception:
-            self._relay.fail_inside()
-            raise
-
-    def _on_writable(self) -> None:
-        try:
-            if self._hand_on():
-                self._relay.carrier.loop.remove_writer(self.sink.fileno())
-                self._resume()
-        except Exception:
-            self._relay.fail_inside()
-            raise
-
-    def _pump(self) -> None:
+    def pump(self) -> None:
+        """Moves what there is, while READING: an edge of the source has come."""
+        carrier = self._relay.carrier
         for turn in range(ROUNDS):
             try:
                 count = self._take_in(first=turn == 0)
@@ -133,13 +113,25 @@ class Flow:
                 self._relay.finish(self)
                 return
             self._relay.touch()
+            emptied = not self._held and count < PIPE_BYTES and not self.uneven
             if not self._hand_on():
                 if self.state is FlowState.READING:
                     self._block()
                 return
             self._bulk = count >= BULK_BYTES
+            if emptied and not self._bulk:
+                self._return_pipe()
+                return
         self._return_pipe()
-        self._relay.carrier.loop.call_soon(self._on_readable)
+        carrier.poller.loop.call_soon(self._relay.go_on, self)
+
+    def resume(self) -> None:
+        """Hands on what is held, while BLOCKED: an edge of the sink has come."""
+        if self._hand_on():
+            self._relay.touch()
+            self._return_pipe()
+            self.state = FlowState.READING
+            self.pump()
 
     def _take_in(self, *, first: bool) -> int:
         """Takes bytes from the source; 0 is its end. Called only while nothing is held."""
@@ -184,17 +176,8 @@ class Flow:
         return True
 
     def _block(self) -> None:
-        loop = self._relay.carrier.loop
         self.state = FlowState.BLOCKED
         self._pending = bytes(self._pending)
-        loop.remove_reader(self.source.fileno())
-        loop.add_writer(self.sink.fileno(), self._on_writable)
-
-    def _resume(self) -> None:
-        self._relay.touch()
-        self._return_pipe()
-        self.state = FlowState.READING
-        self._relay.carrier.loop.add_reader(self.source.fileno(), self._on_readable)
 
     def _return_pipe(self) -> None:
         if self._pipe is not None:

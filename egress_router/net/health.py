@@ -50,6 +50,10 @@ class Health:
         if self._avoided_until:
             self._avoided_until.pop((address, port), None)
 
+    def clear(self) -> None:
+        """Nothing is known of any address."""
+        self._avoided_until.clear()
+
     def avoided(self) -> tuple[Endpoint, ...]:
         """The endpoints that come last now, for metrics and status."""
         now = self._clock()

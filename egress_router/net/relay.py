@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING
 
 from egress_router.net.flow import Flow, FlowState
 from egress_router.net.pipes import PIPE_BYTES, PipePool
+from egress_router.net.poller import READABLE, UNEVEN, WRITABLE
 from egress_router.net.wheel import IdleWheel
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
+
+    from egress_router.net.poller import Poller
 
 IDLE_S = 3600.0  # keepalive finds dead peers much earlier; users lost long silent sessions to less
 HALF_CLOSED_IDLE_S = 60.0
@@ -56,20 +58,20 @@ class RelayEnd:
 
 
 class Carrier:
-    """What all relays of one loop share: timer wheel, pipes, buffer, limits."""
+    """What all relays of one loop share: poller, timer wheel, pipes, buffer, limits."""
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        poller: Poller,
         *,
         idle_s: float = IDLE_S,
         half_closed_idle_s: float = HALF_CLOSED_IDLE_S,
         pipes: PipePool | None = None,
         wheel: IdleWheel | None = None,
     ) -> None:
-        self.loop = loop
+        self.poller = poller
         self.pipes = PipePool() if pipes is None else pipes
-        self.wheel = IdleWheel(loop) if wheel is None else wheel
+        self.wheel = IdleWheel(poller.loop) if wheel is None else wheel
         self.buffer = memoryview(bytearray(PIPE_BYTES))
         self.idle_ticks = self.wheel.ticks(idle_s)
         self.half_closed_ticks = min(self.idle_ticks, self.wheel.ticks(half_closed_idle_s))
@@ -137,9 +139,23 @@ class Relay:
     def start(self, early_up: bytes, early_down: bytes) -> None:
         """Begins to relay; only `Carrier.carry` calls this."""
         self.carrier.wheel.add(self)
-        self._up.start(early_up)
-        if self in self.carrier.relays:
+        watch = self.carrier.poller.watch
+        client, upstream = self._up.source, self._down.source
+        watch(client.fileno(), self._on_client)
+        watch(upstream.fileno(), self._on_upstream)
+        if early_up:
+            self._up.start(early_up)
+        if early_down and self in self.carrier.relays:
             self._down.start(early_down)
+
+    def go_on(self, flow: Flow) -> None:
+        """A flow has had its share of a turn, and comes back."""
+        if flow.state is FlowState.READING:
+            try:
+                flow.pump()
+            except Exception:
+                self.fail_inside()
+                raise
 
     @property
     def bytes_up(self) -> int:
@@ -194,6 +210,26 @@ class Relay:
         half_closed = FlowState.DONE in (self._up.state, self._down.state)
         self._end(EndReason.HALF_CLOSED_IDLE if half_closed else EndReason.IDLE)
 
+    def _on_client(self, _descriptor: int, events: int) -> None:
+        self._on_edge(self._up, self._down, events)
+
+    def _on_upstream(self, _descriptor: int, events: int) -> None:
+        self._on_edge(self._down, self._up, events)
+
+    def _on_edge(self, reading: Flow, writing: Flow, events: int) -> None:
+        """An edge of the socket that is the source of one flow and the sink of the other."""
+        try:
+            if events & READABLE:
+                if events & UNEVEN:
+                    reading.uneven = True
+                if reading.state is FlowState.READING:
+                    reading.pump()
+            if events & WRITABLE and writing.state is FlowState.BLOCKED:
+                writing.resume()
+        except Exception:
+            self.fail_inside()
+            raise
+
     def _other(self, flow: Flow) -> Flow:
         return self._down if flow is self._up else self._up
 
@@ -207,7 +243,9 @@ class Relay:
         for sock in reset:
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        self._up.source.close()
-        self._up.sink.close()
+        forget = self.carrier.poller.forget
+        for sock in (self._up.source, self._up.sink):
+            forget(sock.fileno())
+            sock.close()
         end = RelayEnd(reason=reason, bytes_up=self._up.moved, bytes_down=self._down.moved)
-        self.carrier.loop.call_soon(self._on_end, end)
+        self.carrier.poller.loop.call_soon(self._on_end, end)

@@ -1,13 +1,13 @@
 """One connected socket that a task reads from and writes to, on a raw descriptor.
 
-1. At most one reader and one writer wait at a time. The descriptor stays watched for reading
-   between two reads: that saves two system calls for each message of a keep-alive connection.
-2. What comes while nobody reads is reported once to `on_unasked`, and then not watched any more
-   until somebody reads. So the end of a peer is seen while its request is being served, and a
-   server that talks without being asked is found out.
-3. When a socket has an error uvloop calls its reader once more and then never again: behind some
-   last bytes a reset waits unannounced. So after each call the socket is read until nothing is
-   left, before anybody waits again.
+1. At most one reader and one writer wait at a time. The poller tells each edge once; what has been
+   told and not been read yet is remembered, so that a read with nothing there costs no system call.
+2. What comes while nobody reads is reported once to `on_unasked`, and again only after `watch`. So
+   the end of a peer is seen while its request is being served, and a server that talks without
+   being asked is found out.
+3. A read that fills less than it might has emptied the socket: later bytes make a new edge. That
+   holds until the poller has told of an end, an error or an urgent byte; from then on every read
+   goes on until nothing is left.
 4. `fail` wakes whoever waits with an error: that is how timeouts and aborts come in.
 """
 
@@ -18,9 +18,13 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
+from egress_router.net.poller import READABLE, UNEVEN, WRITABLE
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+
+    from egress_router.net.poller import Poller
 
 READ_BYTES = 65536  # the most that one direction of a connection holds in memory
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER, on, 0 s: close sends RST
@@ -30,43 +34,41 @@ class Stream:
     """A non-blocking stream socket; owns it from now on."""
 
     __slots__ = (
-        "_called",
         "_descriptor",
         "_error",
-        "_loop",
+        "_poller",
+        "_readable",
         "_reader",
-        "_watched",
+        "_uneven",
+        "_watching",
         "_writer",
         "on_unasked",
         "sock",
     )
 
-    def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, sock: socket.socket, poller: Poller) -> None:
         self.sock = sock
         self.on_unasked: Callable[[], None] | None = None
-        self._loop = loop
+        self._poller = poller
         self._descriptor = sock.fileno()
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
-        self._watched = False
-        self._called = False  # by the loop, since a read last found nothing (rule 3)
         self._error: BaseException | None = None
+        self._watching = False
+        self._readable = False
+        self._uneven = False
+        poller.watch(self._descriptor, self._on_edge)
 
-    async def read(self, *, expect: bool = False) -> bytes:
-        """Some bytes, at most READ_BYTES; empty at the end. Raises OSError, or what `fail` gave.
-
-        `expect`: bytes are hardly there yet, so wait before the first try where that is safe.
-        """
-        if expect and not self._called:
-            await self.wait_readable()
+    async def read(self) -> bytes:
+        """Some bytes, at most READ_BYTES; empty at the end. Raises OSError, or what `fail` gave."""
         while True:
             if self._error is not None:
                 raise self._error
-            try:
-                return self.sock.recv(READ_BYTES)
-            except BlockingIOError:
-                self._called = False
-                await self.wait_readable()
+            if self._readable:
+                data = self.read_now()
+                if data is not None:
+                    return data
+            await self._wait_readable()
 
     async def write(self, data: bytes) -> None:
         """Hands all of it to the kernel, waiting as long as the peer does not take it."""
@@ -80,35 +82,27 @@ class Stream:
             return
         left = memoryview(data)[sent:]
         while left:
-            await self._wait_writable()
-            with contextlib.suppress(BlockingIOError):
+            try:
                 left = left[self.sock.send(left) :]
+            except BlockingIOError:
+                await self._wait_writable()
 
     def read_now(self) -> bytes | None:
         """What is there, empty at the end, None if there is nothing."""
         try:
-            return self.sock.recv(READ_BYTES)
+            data = self.sock.recv(READ_BYTES)
         except BlockingIOError:
+            self._readable = False
             return None
-
-    async def wait_readable(self) -> None:
-        """Returns when a read would not block."""
-        if self._error is not None:
-            raise self._error
-        self.watch()
-        self._reader = ready = self._loop.create_future()
-        try:
-            await ready
-        finally:
-            self._reader = None
+        if len(data) < READ_BYTES and not self._uneven:
+            self._readable = False
+        return data
 
     def watch(self) -> None:
         """Notices from now on what comes, also while nobody reads."""
-        if not self._watched:
-            self._watched = True
-            self._loop.add_reader(self._descriptor, self._on_readable)
-        elif self._called and self._reader is None and not self.is_silent():
-            self._loop.call_soon(self._on_readable)  # the loop may never do so again (rule 3)
+        self._watching = True
+        if self._readable and self._reader is None and not self.is_silent():
+            self._poller.loop.call_soon(self._tell)
 
     def fail(self, error: BaseException) -> None:
         """Whoever waits, or tries to read or write from now on, gets this error."""
@@ -127,15 +121,14 @@ class Stream:
         try:
             self.sock.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
-            self._called = False
+            self._readable = False
             return self._error is None
         except OSError:
             pass
         return False
 
     def detach(self) -> socket.socket:
-        """The socket, watched no more; it is the caller's now."""
-        self._unwatch()
+        """The socket; it is the caller's now, who watches it in its turn."""
         self._descriptor = -1
         return self.sock
 
@@ -143,48 +136,46 @@ class Stream:
         """Closes it; `reset` tells the peer that what it got is not all."""
         if self._descriptor < 0:
             return
-        self._unwatch()
+        self._poller.forget(self._descriptor)
         self._descriptor = -1
         if reset:
             with contextlib.suppress(OSError):
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self.sock.close()
 
+    async def _wait_readable(self) -> None:
+        self._reader = ready = self._poller.loop.create_future()
+        try:
+            await ready
+        finally:
+            self._reader = None
+
     async def _wait_writable(self) -> None:
         if self._error is not None:
             raise self._error
-        self._writer = ready = self._loop.create_future()
-        self._loop.add_writer(self._descriptor, _wake, ready)
+        self._writer = ready = self._poller.loop.create_future()
         try:
             await ready
         finally:
             self._writer = None
-            if self._descriptor >= 0:
-                self._loop.remove_writer(self._descriptor)
 
-    def _on_readable(self) -> None:
-        self._called = True
-        reader = self._reader
-        if reader is not None:
-            if not reader.done():
+    def _on_edge(self, _descriptor: int, events: int) -> None:
+        if events & READABLE:
+            if events & UNEVEN:
+                self._uneven = True
+            self._readable = True
+            reader = self._reader
+            if reader is None:
+                self._tell()
+            elif not reader.done():
                 reader.set_result(None)
-            return
-        try:
-            self.sock.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return  # the loop had noted it before the last read took it
-        except OSError:  # a reset: somebody will read it, or be told now
-            pass
-        self._unwatch()
-        if self.on_unasked is not None:
-            self.on_unasked()
+        if events & WRITABLE:
+            writer = self._writer
+            if writer is not None and not writer.done():
+                writer.set_result(None)
 
-    def _unwatch(self) -> None:
-        if self._watched:
-            self._watched = False
-            self._loop.remove_reader(self._descriptor)
-
-
-def _wake(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
+    def _tell(self) -> None:
+        if self._watching and self._reader is None and self._descriptor >= 0:
+            self._watching = False
+            if self.on_unasked is not None:
+                self.on_unasked()

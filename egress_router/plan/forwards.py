@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from egress_router.config.addresses import Address
     from egress_router.config.dns_destination import Protocol
@@ -100,6 +100,37 @@ def _elements(forwards: Sequence[Forward], version: int) -> dict[int, list[str]]
         )
     elements.pop(0, None)
     return elements
+
+
+class RevokedForwards:
+    """Which tracked flows a new list does not allow: their port has no line, or leads elsewhere.
+
+    `ports`: protocol and port of the lines that are gone or changed. What the daemon carries itself
+    is not translated, and none of this one's business.
+    """
+
+    def __init__(
+        self,
+        ports: Collection[tuple[str, int]],
+        forwards: Sequence[Forward],
+        *,
+        local: Sequence[Address],
+    ) -> None:
+        self._ports = frozenset(ports)
+        self._local = frozenset(local)
+        self._forwards = {(str(one.protocol), one.port): one for one in forwards}
+
+    def contradicts(self, flow: Flow) -> bool:
+        """Whether a translated flow to one of these ports goes where no line leads it."""
+        key = (str(flow.protocol), flow.destination_port)
+        if key not in self._ports or flow.destination not in self._local:
+            return False
+        if flow.answers == flow.destination:
+            return False
+        one = self._forwards.get(key)
+        return one is None or (
+            flow.answers not in one.addresses or flow.answers_port != one.target_port
+        )
 
 
 class ForwardJudge:

@@ -20,7 +20,7 @@ from egress_router.errors import ConfigurationError, KernelError, Problem
 from egress_router.plan.state import CLUSTER_TABLE, LINK_GROUP, MAIN_TABLE, NewLink
 
 if TYPE_CHECKING:
-    from egress_router.config.addresses import Identity
+    from egress_router.config.identity import Identity
     from egress_router.config.init import InitConfig, LinkConfig
     from egress_router.config.variables import Variable
     from egress_router.plan.state import Link, Observed

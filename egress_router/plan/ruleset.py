@@ -8,7 +8,8 @@ What it guarantees, chain by chain:
    redirected; one map lookup per new connection, however many destinations there are.
 3. `nat_postrouting`, `guard_postrouting`: what leaves by the egress link carries the source
    address. The guard sees packets after NAT, so also those that conntrack would not translate.
-4. `guard_forward`: only redirected connections and their answers pass through the pod.
+4. `guard_forward`: only redirected connections and their answers pass through the pod, each packet
+   counted for its destination (`plan.counting`).
 5. `guard_input`: the outside network opens nothing. Router advertisements and redirects from there
    are dropped, so no sysctl is needed against them.
 6. `guard_output`: by the cluster link the pod sends answers, and to the cluster; connections that
@@ -27,13 +28,21 @@ import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from egress_router.config.destinations import Destinations, Protocol
+from egress_router.plan.counting import (
+    DIRECTIONS,
+    fallback_counter,
+    redirected_protocols,
+    render_chains,
+    render_counters,
+    render_sets,
+)
 from egress_router.plan.state import MARK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from egress_router.config.addresses import Address, Network
+    from egress_router.config.destinations import Destinations
 
 TABLE = "egress_router"
 CANARY_ADDRESS = "127.86.86.86"  # in 127.0.0.0/8, where nothing but a pod's own oddities lives
@@ -86,11 +95,12 @@ def render_removal() -> str:
 
 
 def _body(spec: RulesetSpec) -> Iterator[str]:
-    yield from ("\tcounter sent { }", "\tcounter received { }", "\tcounter withheld { }")
-    yield from ("\tcounter refused { }", "")
+    yield from render_counters(spec.destinations)
+    yield ""
     yield from _cluster_sets(spec)
     if spec.destinations is not None:
         yield from _maps(spec.destinations)
+        yield from render_sets(spec.destinations)
     yield from _mark_chains(spec)
     if spec.destinations is not None:
         yield from _redirect_chain(spec, spec.destinations)
@@ -136,6 +146,7 @@ def _map(name: str, kind: str, flags: str, elements: list[str]) -> Iterator[str]
     yield f"\t\t{kind}"
     if flags:
         yield f"\t\t{flags}"
+    yield "\t\tcounter"
     joined = ",\n\t\t\t".join(elements)
     yield f"\t\telements = {{ {joined} }}"
     yield "\t}"
@@ -155,14 +166,11 @@ def _mark_chains(spec: RulesetSpec) -> Iterator[str]:
 
 
 def _redirect_chain(spec: RulesetSpec, destinations: Destinations) -> Iterator[str]:
-    protocols = "tcp, udp"
-    if any(rule.protocol is Protocol.SCTP for rule in destinations.rules):
-        protocols += ", sctp"
     yield "\tchain nat_prerouting {"
     yield "\t\ttype nat hook prerouting priority dstnat; policy accept;"
     yield f'\t\tiifname != "{spec.cluster}" accept'
     yield "\t\tfib daddr type != local accept"
-    yield f"\t\tmeta l4proto != {{ {protocols} }} accept"
+    yield f"\t\tmeta l4proto != {{ {redirected_protocols(destinations)} }} accept"
     if spec.admin_port is not None:
         yield f"\t\ttcp dport {spec.admin_port} accept"
     for version in (4, 6):
@@ -175,8 +183,10 @@ def _redirect_chain(spec: RulesetSpec, destinations: Destinations) -> Iterator[s
         if any(rule.first != rule.last for rule in rules):
             yield f"\t\t{match} dnat {family} to {lookup} @ranges{version}"
         if fallback := destinations.fallback(version):
-            address = fallback.address
-            yield f"\t\t{match} meta l4proto {{ tcp, udp }} dnat {family} to {address}"
+            yield (
+                f"\t\t{match} meta l4proto {{ tcp, udp }} counter name {fallback_counter(version)} "
+                f"dnat {family} to {fallback.address}"
+            )
     yield "\t}"
 
 
@@ -195,7 +205,7 @@ def _source_chains(spec: RulesetSpec) -> Iterator[str]:
         family = "ip" if version == 4 else "ip6"
         yield (
             f"\t\t{cluster} ct direction original {family} saddr {address} "
-            "counter name withheld drop"
+            "counter name dropped_source drop"
         )
         yield f"\t\t{egress} {family} saddr {address} accept"
     yield (
@@ -203,24 +213,28 @@ def _source_chains(spec: RulesetSpec) -> Iterator[str]:
         "mld-listener-report, mld2-listener-report } accept"
     )
     yield f"\t\t{egress} icmpv6 type nd-router-solicit drop"
-    yield f"\t\t{egress} counter name withheld drop"
+    yield f"\t\t{egress} counter name dropped_source drop"
     yield "\t}"
 
 
 def _guard_chains(spec: RulesetSpec) -> Iterator[str]:
     cluster, egress = f'"{spec.cluster}"', f'"{spec.egress}"'
+    passes = {direction: f"counter name {direction} accept" for direction in DIRECTIONS}
+    if spec.destinations is not None:
+        yield from render_chains(spec.destinations)
+        passes = {direction: f"goto count_{direction}" for direction in DIRECTIONS}
     yield "\tchain guard_forward {"
     yield "\t\ttype filter hook forward priority filter; policy drop;"
     yield "\t\ttcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu"
     yield (
         f"\t\tiifname {cluster} oifname {egress} ct direction original ct status dnat "
-        "counter name sent accept"
+        f"{passes['sent']}"
     )
     yield (
         f"\t\tiifname {egress} oifname {cluster} ct direction reply ct status dnat "
-        "ct state established,related counter name received accept"
+        f"ct state established,related {passes['received']}"
     )
-    yield "\t\tcounter name refused"
+    yield "\t\tcounter name dropped_forward"
     yield "\t}"
     yield from _input_chain(spec)
     yield from _output_chain(spec)
@@ -238,7 +252,7 @@ def _input_chain(spec: RulesetSpec) -> Iterator[str]:
         family, icmp = ("ip", "icmp") if address.version == 4 else ("ip6", "icmpv6")
         yield f"\t\t{family} daddr {address} {icmp} type echo-request accept"
     yield ("\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, mld-listener-query } accept")
-    yield "\t\tcounter name refused drop"
+    yield "\t\tcounter name dropped_input drop"
     yield "\t}"
 
 
@@ -261,5 +275,5 @@ def _output_chain(spec: RulesetSpec) -> Iterator[str]:
             yield (
                 f"\t\t{family} daddr {{ {listed} }} meta l4proto {{ tcp, udp }} th dport 53 accept"
             )
-    yield "\t\tcounter name withheld drop"
+    yield "\t\tcounter name dropped_cluster drop"
     yield "\t}"

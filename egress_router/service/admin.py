@@ -25,7 +25,7 @@ from egress_router.service.metric_registry import import_library
 from egress_router.service.page import load_page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
     from ipaddress import IPv4Address, IPv6Address
 
     from aiohttp import web
@@ -84,14 +84,23 @@ def open_port(address: IPv4Address | IPv6Address, port: int) -> socket.socket:
 
 
 class AdminEndpoint:
-    """Answers from a readiness, a status document and metrics; none of them may block."""
+    """Answers from a readiness, a status document and metrics; none of them may block.
+
+    `read` is awaited before the latter two: it brings what they tell up to date.
+    """
 
     def __init__(
-        self, *, readiness: Readiness, status: Callable[[], dict[str, Any]], metrics: Metrics
+        self,
+        *,
+        readiness: Readiness,
+        status: Callable[[], dict[str, Any]],
+        metrics: Metrics,
+        read: Callable[[], Awaitable[None]],
     ) -> None:
         self._readiness = readiness
         self._status = status
         self._metrics = metrics
+        self._read = read
         self._server: web.Server | None = None
         self._listeners: list[asyncio.Server] = []
 
@@ -157,10 +166,12 @@ class AdminEndpoint:
             case "/readyz":
                 return self._readyz()
             case "/status":
+                await self._read()
                 document = json.dumps(self._status(), default=str, ensure_ascii=False)
                 return 200, f"{document}\n".encode(), "application/json"
             case "/metrics":
                 await asyncio.to_thread(import_library)
+                await self._read()
                 text, content_type = self._metrics.render(request.headers.get("Accept", ""))
                 return 200, text, content_type
             case _:

@@ -24,10 +24,11 @@ from egress_router.service.logs import (
     log_event,
 )
 from egress_router.service.metric_registry import Metrics
+from egress_router.service.reload import Reloader
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
     from ipaddress import IPv4Address, IPv6Address
 
     from egress_router.config.settings import Environment
@@ -51,9 +52,11 @@ class Mode(Protocol[Config]):
 
 
 class Service:
-    """What a mode gets: the daemon's settings, readiness, metrics, tasks, and word of its end."""
+    """What a mode gets: settings, readiness, metrics, tasks, reloads, and word of its end."""
 
-    def __init__(self, mode: str, config: DaemonConfig, lifecycle: Lifecycle) -> None:
+    def __init__(
+        self, mode: str, config: DaemonConfig, lifecycle: Lifecycle, environment: Environment
+    ) -> None:
         self.mode = mode
         self.config = config
         self.lifecycle = lifecycle
@@ -61,11 +64,16 @@ class Service:
         age_s = process.observe_age_s()
         self.readiness = Readiness(mode, age_s=age_s)
         self.metrics = Metrics()
+        self.reload = Reloader(mode, environment, lifecycle, poll_s=config.reload_s)
         self._started_at = time.time() - age_s
         self._status: list[Callable[[], Mapping[str, Any]]] = []
+        self._readings: list[Callable[[], Awaitable[None]]] = []
         self._warnings: list[Callable[[], Iterable[str]]] = [lambda: config.warnings]
         self.admin = AdminEndpoint(
-            readiness=self.readiness, status=self.status_document, metrics=self.metrics
+            readiness=self.readiness,
+            status=self.status_document,
+            metrics=self.metrics,
+            read=self.take_readings,
         )
         lifecycle.on_drain(self.readiness.drain)
         self._provide_metrics()
@@ -93,6 +101,18 @@ class Service:
         """
         self._status.append(source)
 
+    def provide_reading(self, take: Callable[[], Awaitable[None]]) -> None:
+        """Has something read before /status or /metrics is answered: what is asked for on demand.
+
+        It must bound the time it takes, and how often it does anything, by itself.
+        """
+        self._readings.append(take)
+
+    async def take_readings(self) -> None:
+        """Brings up to date what is only read on demand."""
+        for take in self._readings:
+            await take()
+
     def provide_warnings(self, source: Callable[[], Iterable[str]]) -> None:
         """Adds what is wrong without making the daemon unready: a line each, in /status; as above.
 
@@ -118,6 +138,7 @@ class Service:
             "warnings": [warning for source in self._warnings for warning in source()],
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._started_at)),
             **{name: fact for source in self._status for name, fact in source().items()},
+            "reload": self.reload.report.status(),
             "conditions": {c.name: c.reason or "ok" for c in snapshot.conditions},
             "process": {
                 "pid": os.getpid(),
@@ -139,6 +160,7 @@ class Service:
                 (c.name,): float(c.reason is None) for c in self.readiness.snapshot().conditions
             },
         )
+        self.reload.report.provide(self.metrics)
         provide(metrics.LOOP_LAG, life.lag.largest_s)
         provide(metrics.LOOP_ERRORS, lambda: life.loop_errors.total)
         provide(metrics.HANDLER_ERRORS, lambda: life.tasks.failed_handlers)
@@ -165,12 +187,15 @@ def run_daemon(mode: Mode[Config], environment: Environment) -> int:
     capture_library_messages()
 
     async def serve(lifecycle: Lifecycle) -> None:
-        service = Service(mode.name, daemon_config, lifecycle)
+        service = Service(mode.name, daemon_config, lifecycle, environment)
         # A task of its own: aiohttp is imported while the mode waits for the kernel or a resolver,
         # and the endpoint outlives the mode, so that a drain can be watched to its end.
         listener = open_unix_socket(mode.name)
         lifecycle.tasks.start_vital("admin endpoint", service.admin.serve(listener))
-        await mode.serve(mode_config, service)
+        try:
+            await mode.serve(mode_config, service)
+        finally:
+            service.reload.close()
 
     return run_lifecycle(mode.name, serve)
 

@@ -101,6 +101,32 @@ RELOAD_REQUESTED = Event(
     meaning="SIGHUP asked to read the configuration again",
     fields=("mode",),
 )
+RELOAD_APPLIED = Event(
+    name="reload_applied",
+    level="info",
+    meaning="a new configuration is in force, or without changes the old one still; ended: how "
+    "many connections were ended because it does not allow them",
+    fields=("mode", "source", "generation", "changes", "ended"),
+)
+RELOAD_REFUSED = Event(
+    name="reload_refused",
+    level="error",
+    meaning="a new configuration is wrong, or could not be put in force; the old one stays",
+    fields=("mode", "source", "generation", "changes", "problems"),
+)
+RELOAD_UNSUPPORTED = Event(
+    name="reload_unsupported",
+    level="error",
+    meaning="a new configuration cannot be put in force by this daemon; the problem says what it "
+    "would take",
+    fields=("mode", "source", "generation", "changes", "problems"),
+)
+CONFIG_FILE_WARNING = Event(
+    name="config_file_warning",
+    level="warning",
+    meaning="a configuration file is not followed as it should be, or never changes",
+    fields=("mode", "path", "reason"),
+)
 LIBRARY_MESSAGE = Event(
     name="library_message",
     level="warning",

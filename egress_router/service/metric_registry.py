@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from egress_router.service.events import METRIC_FAILED
+from egress_router.service.histogram import Histogram
 from egress_router.service.logs import log_event
 
 if TYPE_CHECKING:
@@ -20,18 +21,19 @@ if TYPE_CHECKING:
     from egress_router.service.metrics import Metric
 
     # A number, or one for each combination of label values in the order of the metric's labels:
-    # `{("in",): 12, ("out",): 7}`. None: there is nothing to tell now.
-    Values: TypeAlias = float | Mapping[tuple[str, ...], float] | None
+    # `{("in",): 12, ("out",): 7}`. Histograms for a metric of that kind. None: nothing to tell now.
+    Value: TypeAlias = float | Histogram
+    Values: TypeAlias = Value | Mapping[tuple[str, ...], Value]
 
 
 class Metrics:
     """The metrics of one daemon: which of the table it has, and how each is read."""
 
     def __init__(self) -> None:
-        self._sources: dict[Metric, Callable[[], Values]] = {}
+        self._sources: dict[Metric, Callable[[], Values | None]] = {}
         self._reported: set[str] = set()
 
-    def provide(self, metric: Metric, source: Callable[[], Values]) -> None:
+    def provide(self, metric: Metric, source: Callable[[], Values | None]) -> None:
         """Says how a metric is read; the callable must not block."""
         if metric in self._sources:
             raise ValueError(f"metric {metric.name} has a source already")
@@ -69,18 +71,29 @@ def import_library() -> None:
     import prometheus_client.exposition  # noqa: PLC0415, F401 - rule 2 above
 
 
-def _family(metric: Metric, values: float | Mapping[tuple[str, ...], float]) -> Family:
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415
+def _family(metric: Metric, values: Values) -> Family:
+    from prometheus_client.core import (  # noqa: PLC0415 - rule 2 above
+        CounterMetricFamily,
+        GaugeMetricFamily,
+        HistogramMetricFamily,
+    )
 
+    if metric.kind == "histogram":
+        histograms = HistogramMetricFamily(
+            metric.name, metric.help, labels=metric.labels, unit=metric.unit
+        )
+        for labels, value in _samples(values):
+            if isinstance(value, Histogram):
+                histograms.add_metric(labels, value.buckets(), value.total)
+        return histograms
     make = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
     name = metric.name.removesuffix("_total") if metric.kind == "counter" else metric.name
     family = make(name, metric.help, labels=metric.labels, unit=metric.unit)
     for labels, value in _samples(values):
-        family.add_metric(labels, value)
+        if not isinstance(value, Histogram):
+            family.add_metric(labels, value)
     return family
 
 
-def _samples(
-    values: float | Mapping[tuple[str, ...], float],
-) -> Iterable[tuple[tuple[str, ...], float]]:
-    return (((), values),) if isinstance(values, (int, float)) else values.items()
+def _samples(values: Values) -> Iterable[tuple[tuple[str, ...], Value]]:
+    return (((), values),) if isinstance(values, (int, float, Histogram)) else values.items()

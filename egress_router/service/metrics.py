@@ -2,8 +2,9 @@
 
 1. A name is stable: people build dashboards and alerts on it. The README's table is tested against
    this one.
-2. Label values come from closed sets (a kind, a direction, a verdict) or from the
-   configuration (a port, a destination), never from a peer.
+2. Label values come from closed sets (a kind, a direction, a verdict), from the configuration (a
+   port, a destination, a rule), or are the addresses a followed name has now; never from a client.
+3. The open ones are bounded (`service.series`): what is beyond a thousand shares the value `other`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ class Metric:
     """One metric, named as it is scraped; counters end in `_total`, units in the name."""
 
     name: str
-    kind: Literal["gauge", "counter"]
+    kind: Literal["gauge", "counter", "histogram"]
     help: str
     unit: str = ""
     labels: tuple[str, ...] = ()
@@ -40,6 +41,45 @@ CONDITION = Metric(
     help="1 if the condition of readiness holds, else 0",
     labels=("condition",),
 )
+CONFIG_GENERATION = Metric(
+    name="egress_router_config_generation",
+    kind="gauge",
+    help="1 at the start, one more with each new configuration that was put in force",
+)
+CONFIG_RELOADS = Metric(
+    name="egress_router_config_reloads_total",
+    kind="counter",
+    help="reloads by result: applied, refused (invalid), unsupported (this daemon cannot)",
+    labels=("result",),
+)
+CONFIG_RELOAD_SUCCESSFUL = Metric(
+    name="egress_router_config_last_reload_successful",
+    kind="gauge",
+    help="0 if the last reload was refused or unsupported, else 1",
+)
+CONFIG_RELOAD_TIME = Metric(
+    name="egress_router_config_last_reload_timestamp_seconds",
+    kind="gauge",
+    help="when the last reload was, whatever came of it, in seconds since 1970",
+    unit="seconds",
+)
+CONFIG_CONNECTIONS_ENDED = Metric(
+    name="egress_router_config_connections_ended_total",
+    kind="counter",
+    help="connections ended because a new configuration does not allow them",
+)
+LINK_UP = Metric(
+    name="egress_router_link_up",
+    kind="gauge",
+    help="1 if the egress link is up and has a carrier, else 0",
+)
+GATEWAY_STATE = Metric(
+    name="egress_router_gateway_state",
+    kind="gauge",
+    help="1 for the state the gateway's neighbour entry is in: known (its MAC), asked, or failed "
+    "(it did not answer); absent while nobody has sent anything to it",
+    labels=("gateway", "state"),
+)
 LINK_BYTES = Metric(
     name="egress_router_link_bytes_total",
     kind="counter",
@@ -53,18 +93,50 @@ LINK_PACKETS = Metric(
     help="packets that passed the egress link",
     labels=("direction",),
 )
+CONNTRACK_ENTRIES = Metric(
+    name="egress_router_conntrack_entries",
+    kind="gauge",
+    help="connections the kernel tracks for this pod",
+)
+CONNTRACK_LIMIT = Metric(
+    name="egress_router_conntrack_limit",
+    kind="gauge",
+    help="connections it tracks at most (nf_conntrack_max of the node)",
+)
 NAT_PACKETS = Metric(
     name="egress_router_nat_packets_total",
     kind="counter",
-    help="packets counted by the rules of our nftables table",
-    labels=("rule",),
+    help="packets of translated connections that passed; needs NET_ADMIN",
+    labels=("direction",),
 )
 NAT_BYTES = Metric(
     name="egress_router_nat_bytes_total",
     kind="counter",
-    help="bytes counted by the rules of our nftables table",
+    help="bytes of translated connections that passed; needs NET_ADMIN",
     unit="bytes",
-    labels=("rule",),
+    labels=("direction",),
+)
+DESTINATION_CONNECTIONS = Metric(
+    name="egress_router_redirect_connections_total",
+    kind="counter",
+    help="connections translated to each destination since the table was loaded; needs NET_ADMIN",
+    labels=("protocol", "port", "destination"),
+)
+DESTINATION_BYTES = Metric(
+    name="egress_router_redirect_bytes_total",
+    kind="counter",
+    help="bytes sent to and received from each destination, IP headers included; needs NET_ADMIN",
+    unit="bytes",
+    labels=("protocol", "port", "destination", "direction"),
+)
+DROPS = Metric(
+    name="egress_router_dropped_packets_total",
+    kind="counter",
+    help="packets dropped by our table (needs NET_ADMIN): source (to leave without the source "
+    "address), cluster (of the pod's own, bound outside by the cluster link), forward (to pass "
+    "through without redirection), input (of the outside, to the pod); by the kernel: "
+    "conntrack_full, conntrack_failed (no entry could be made)",
+    labels=("reason",),
 )
 REPAIRS = Metric(
     name="egress_router_repairs_total",
@@ -82,6 +154,13 @@ HTTP_REQUESTS = Metric(
     kind="counter",
     help="requests and tunnels that ended, by verdict: allowed, refused, failed",
     labels=("kind", "verdict"),
+)
+HTTP_DECISIONS = Metric(
+    name="egress_router_http_decisions_total",
+    kind="counter",
+    help="requests and tunnels that ended, by the line that decided and verdict; line none: no "
+    "line did (the guard, the end of the list, no proper request)",
+    labels=("line", "rule", "verdict"),
 )
 HTTP_ACTIVE = Metric(
     name="egress_router_http_active",
@@ -112,6 +191,21 @@ HTTP_CONNECTION_LIMIT = Metric(
     name="egress_router_http_connection_limit",
     kind="gauge",
     help="client connections that are held at once at most",
+)
+DIAL_SECONDS = Metric(
+    name="egress_router_dial_seconds",
+    kind="histogram",
+    help="how long it took to connect to a server, over all addresses tried; outcome: connected "
+    "or failed",
+    unit="seconds",
+    labels=("outcome",),
+)
+RESOLVE_SECONDS = Metric(
+    name="egress_router_resolve_seconds",
+    kind="histogram",
+    help="how long a lookup took that had to ask a nameserver; outcome: resolved or failed",
+    unit="seconds",
+    labels=("outcome",),
 )
 DNS_QUERIES = Metric(
     name="egress_router_dns_queries_total",
@@ -162,6 +256,12 @@ DNS_NAME_ADDRESSES = Metric(
     kind="gauge",
     help="how many addresses of a name are in use",
     labels=("destination",),
+)
+DNS_PARTNER_UP = Metric(
+    name="egress_router_dns_partner_up",
+    kind="gauge",
+    help="1 for each address in use behind a port, 0 if it has failed within the last 30 seconds",
+    labels=("port", "partner"),
 )
 DNS_CONNECTION_LIMIT = Metric(
     name="egress_router_dns_connection_limit",

@@ -20,12 +20,14 @@ from egress_router.plan.drift import KINDS
 from egress_router.service import events, metrics
 from egress_router.service.address_guard import AddressGuard
 from egress_router.service.logs import log_event
+from egress_router.service.traffic import TrafficReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from egress_router.config.init import InitConfig
     from egress_router.kernel.keeper import Keeper, Look
+    from egress_router.kernel.traffic import Traffic
     from egress_router.plan.drift import Finding
     from egress_router.plan.snapshot import Router
     from egress_router.service.daemon import Service
@@ -34,7 +36,6 @@ T = TypeVar("T")
 
 SETTLE_S = 0.02  # a burst of netlink events, such as a link going down, becomes one look
 SETUP = "setup"
-_COUNTERS = {"received": "rx", "sent": "tx"}
 # A daemon's repair asks once whether the address is free, and does not wait for a holder.
 _CLAIM = ClaimConfig(takeover=False, timeout_s=0.0, probe_s=0.6)
 
@@ -64,6 +65,7 @@ class NetworkWatch:
         self._keeper: Keeper | None = None
         self._guard = AddressGuard(announce_s, service)
         self._look: Look | None = None
+        self._traffic: TrafficReport | None = None
         self._changed = asyncio.Event()
         self._told: frozenset[Finding] = frozenset()
         self._failure: str | None = None
@@ -98,6 +100,7 @@ class NetworkWatch:
         loop = asyncio.get_running_loop()
         self._keeper = await loop.run_in_executor(self._thread, self._open_keeper)
         self._provide(self._keeper)
+        self._traffic = TrafficReport(self._service, self._read_traffic)
         await self._take_a_look(self._keeper)
         if self.router is not None:
             await self._service.open_admin_port(self.router.cluster_addresses)
@@ -209,12 +212,11 @@ class NetworkWatch:
         self._service.provide_status(lambda: self._status(keeper))
         self._service.provide_warnings(self._warnings)
         provide = self._service.metrics.provide
-        provide(metrics.LINK_BYTES, lambda: self._link_counters("bytes"))
-        provide(metrics.LINK_PACKETS, lambda: self._link_counters("packets"))
-        provide(metrics.NAT_PACKETS, lambda: {(k,): v[0] for k, v in self._nat().items()})
-        provide(metrics.NAT_BYTES, lambda: {(k,): v[1] for k, v in self._nat().items()})
         provide(metrics.REPAIRS, lambda: {(k,): v for k, v in self._repairs.items()})
         provide(metrics.ADDRESS_CONFLICTS, lambda: self._guard.conflicts)
+
+    async def _read_traffic(self) -> Traffic | None:
+        return await self.in_kernel(lambda keeper: keeper.observe_traffic())
 
     def _warnings(self) -> tuple[str, ...]:
         look, router = self._look, self.router
@@ -226,17 +228,6 @@ class NetworkWatch:
             for one in look.gateways
             if one.silent
         )
-
-    def _nat(self) -> dict[str, tuple[int, int]]:
-        return self._look.nat if self._look else {}
-
-    def _link_counters(self, unit: str) -> dict[tuple[str, ...], int]:
-        link = self._look.link if self._look else {}
-        return {
-            (direction,): link[f"{prefix}_{unit}"]
-            for direction, prefix in _COUNTERS.items()
-            if f"{prefix}_{unit}" in link
-        }
 
     def _status(self, keeper: Keeper) -> dict[str, Any]:
         look, router = self._look, self.router
@@ -252,7 +243,6 @@ class NetworkWatch:
             ],
             "cluster_link": router.cluster,
             "repairs": "on" if keeper.may_repair else "off: needs CAP_NET_ADMIN",
+            **(self._traffic.status() if self._traffic else {}),
             "conflict_watch": "on" if self._guard.may_watch else "off: needs CAP_NET_RAW",
-            "traffic": dict(look.link),
-            "nat": {name: {"packets": p, "bytes": b} for name, (p, b) in look.nat.items()},
         }

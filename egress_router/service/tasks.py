@@ -46,6 +46,12 @@ class Tasks:
         task.add_done_callback(self._handler_done)
         return task
 
+    def dismiss(self, task: asyncio.Task[None]) -> None:
+        """Ends a vital task that is no longer needed; its end is no failure."""
+        task.remove_done_callback(self._vital_done)
+        task.add_done_callback(self._running.discard)
+        task.cancel()
+
     async def end(self, timeout_s: float) -> None:
         """Cancels what still runs and waits for it, for no longer than that."""
         self._ending = True

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import uvloop
 
+from egress_router.net.poller import Poller
+
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterator
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
@@ -18,6 +21,16 @@ def run_on(name: str, coroutine: Coroutine[Any, Any, Any], deadline_s: float = 2
     """Runs a coroutine on the loop of that name, to its end or to a deadline."""
     with asyncio.Runner(loop_factory=LOOPS[name]) as runner:
         return runner.run(asyncio.wait_for(coroutine, deadline_s))
+
+
+@contextmanager
+def polling() -> Iterator[Poller]:
+    """A poller of the running loop, for the time of a scene."""
+    poller = Poller(asyncio.get_running_loop())
+    try:
+        yield poller
+    finally:
+        poller.close()
 
 
 def connected_pair(buffer_bytes: int | None = None) -> tuple[socket.socket, socket.socket]:

@@ -15,10 +15,13 @@ DUAL = {
 }
 
 
-def environment(**changes: str | None) -> Environment:
+def environment(*, hostname: str = "", **changes: str | None) -> Environment:
     """A valid environment with some variables changed; None takes one away."""
     merged = PLAIN | changes
-    return Environment(variables={name: text for name, text in merged.items() if text is not None})
+    return Environment(
+        variables={name: text for name, text in merged.items() if text is not None},
+        hostname=hostname,
+    )
 
 
 def configure(**changes: str | None) -> InitConfig:

@@ -1,5 +1,6 @@
 import json
 import os
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,6 +119,16 @@ def test_all_problems_on_standard_error(run: Run) -> None:
         "EGRESS_DESTINATION line 2",
     ]
     assert all(line.startswith("error: ") for line in lines)
+
+
+def test_hostname_is_read_at_the_edge(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's hostname, which is the pod's, decides about the pool; no variable does."""
+    monkeypatch.setattr(os, "uname", lambda: types.SimpleNamespace(nodename="egress-1"))
+    variables = PLAIN | {"HOSTNAME": "egress-0", "EGRESS_SOURCE": ""}
+    pool = "192.168.12.7/24, 192.168.12.8/24"
+    code, out, _ = run("check", "--json", **variables, EGRESS_SOURCE_POOL=pool)
+    assert code == 0
+    assert json.loads(out)["source"] == ["192.168.12.8/24"]
 
 
 def test_init_validates_before_all_else(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

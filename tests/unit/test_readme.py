@@ -27,14 +27,20 @@ def test_links_lead_somewhere() -> None:
     assert not missing
 
 
-def test_example_is_accepted() -> None:
-    """The destinations of the README's pod are a valid configuration."""
-    block = README.split("value: |-\n", 1)[1].split("        - {name: EGRESS_ROUTER_MODE", 1)[0]
-    values = dict(re.findall(r"\{name: (EGRESS_\w+), value: ([^}]+)\}", README))
-    config = parse_init(Environment(variables={**values, "EGRESS_DESTINATION": block}))
+def test_every_form_of_a_line_is_accepted() -> None:
+    """The lines that the README's table explains are a valid configuration, all in one."""
+    table = README.split("| line | meaning |\n| --- | --- |\n", 1)[1].split("\n\n", 1)[0]
+    lines = re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
+    variables = {
+        "EGRESS_SOURCE": "192.168.12.99/24, 2001:db8:12::99/64",
+        "EGRESS_GATEWAY": "192.168.12.1, 2001:db8:12::1",
+        "EGRESS_DESTINATION": "\n".join(lines),
+    }
+    config = parse_init(Environment(variables=variables))
     assert [(rule.first, rule.last) for rule in config.destinations.rules] == [
         (80, 80),
         (8080, 8080),
-        (8443, 8443),
         (5000, 5010),
+        (443, 443),
     ]
+    assert len(config.destinations.fallbacks) == 1

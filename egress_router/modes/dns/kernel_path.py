@@ -19,7 +19,12 @@ from egress_router.config.dns_destination import Protocol
 from egress_router.errors import KernelError
 from egress_router.kernel.capability import observe_capabilities
 from egress_router.kernel.host import observe_forwarding6
-from egress_router.plan.forwards import Forward, ForwardJudge, render_forwards
+from egress_router.plan.forwards import (
+    Forward,
+    ForwardJudge,
+    RevokedForwards,
+    render_forwards,
+)
 from egress_router.service import events
 from egress_router.service.logs import log_event
 
@@ -68,6 +73,8 @@ class KernelPath:
         self._stale = asyncio.Event()
         self._closed = False
         self._loaded: tuple[Router, tuple[Forward, ...]] | None = None
+        self._revoked: frozenset[tuple[str, int]] = frozenset()
+        self._changing = asyncio.Lock()
         self._six = observe_forwarding6()
 
     def open(self) -> None:
@@ -79,6 +86,19 @@ class KernelPath:
     def touch(self) -> None:
         """Something may have changed: names, partners, the network, or the ruleset."""
         self._stale.set()
+
+    async def revoke(self, ports: frozenset[tuple[str, int]]) -> int:
+        """Ends connections to ports whose lines are gone or lead elsewhere; how many there were.
+
+        The table is brought up to date first. If it cannot be loaded it is tried again as ever, and
+        they end when it is.
+        """
+        self._revoked |= ports
+        try:
+            return await self._bring_up_to_date()
+        except KernelError:
+            self._stale.set()
+            return 0
 
     async def close(self) -> None:
         """Takes the table away."""
@@ -104,19 +124,27 @@ class KernelPath:
             else:
                 self._service.readiness.hold(CONDITION)
 
-    async def _bring_up_to_date(self) -> None:
-        router = self._watch.router
-        if router is None or self._closed:
-            return
-        forwards = tuple(filter(None, map(self._possible, self._forwards())))
-        if (router, forwards) != self._loaded:
-            text = render_forwards(router.cluster, forwards)
-            judge = ForwardJudge(forwards, local=router.cluster_addresses)
-            await self._watch.in_kernel(lambda keeper: keeper.put_forwards(text, judge))
-            self._loaded = (router, forwards)
-            log_event(events.DNS_TABLE_LOADED, ports=len(forwards))
-        elif await self._watch.in_kernel(lambda keeper: keeper.keep_forwards()):
-            log_event(events.DNS_TABLE_LOADED, ports=len(forwards))
+    async def _bring_up_to_date(self) -> int:
+        """How many connections of revoked lines were ended."""
+        async with self._changing:
+            router = self._watch.router
+            if router is None or self._closed:
+                return 0
+            forwards = tuple(filter(None, map(self._possible, self._forwards())))
+            if (router, forwards) != self._loaded:
+                text = render_forwards(router.cluster, forwards)
+                judge = ForwardJudge(forwards, local=router.cluster_addresses)
+                await self._watch.in_kernel(lambda keeper: keeper.put_forwards(text, judge))
+                self._loaded = (router, forwards)
+                log_event(events.DNS_TABLE_LOADED, ports=len(forwards))
+            elif await self._watch.in_kernel(lambda keeper: keeper.keep_forwards()):
+                log_event(events.DNS_TABLE_LOADED, ports=len(forwards))
+            if not self._revoked:
+                return 0
+            revoked = RevokedForwards(self._revoked, forwards, local=router.cluster_addresses)
+            ended = await self._watch.in_kernel(lambda keeper: keeper.forget(revoked))
+            self._revoked = frozenset()
+            return ended
 
     def _possible(self, forward: Forward) -> Forward | None:
         """What of a forward this namespace can carry: IPv6 only where forwarding is on for it."""

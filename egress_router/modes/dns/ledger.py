@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from egress_router.service import events
+from egress_router.service.histogram import Histogram
 from egress_router.service.logs import is_logged, log_event
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Iterable
 
     from egress_router.config.dns_destination import DnsDestination
+    from egress_router.net.endpoint import IPAddress
     from egress_router.net.relay import RelayEnd
     from egress_router.service.events import Event
 
@@ -22,9 +25,18 @@ _numbers = itertools.count(1)
 
 
 @dataclass(slots=True, kw_only=True)
-class PortCounts:
-    """The counts of one port; all but `active` only ever grow."""
+class Dials:
+    """How long clients waited for a partner, or for the end of all tries."""
 
+    connected: Histogram = field(default_factory=Histogram)
+    failed: Histogram = field(default_factory=Histogram)
+
+
+@dataclass(slots=True, kw_only=True)
+class PortCounts:
+    """The counts of one port; all but `active` only ever grow. `dials` is that of all ports."""
+
+    dials: Dials
     active: int = 0
     forwarded: int = 0
     failed: int = 0
@@ -54,18 +66,25 @@ class Record:
         with contextlib.suppress(OSError):  # it may be gone again; the relay will say so
             self._upstream = upstream.getpeername()[:2]
         self._counts.forwarded += 1
+        self._counts.dials.connected.note(time.monotonic() - self._started)
         if is_logged(events.DNS_CONNECTED):
             self._write(events.DNS_CONNECTED)
 
-    def ended(self, end: RelayEnd) -> None:
-        """The connection is over."""
+    def leads_to(self, port: int, addresses: Iterable[IPAddress]) -> bool:
+        """Whether it is connected to one of these."""
+        if self._upstream is None:
+            return False
+        return self._upstream in {(str(address), port) for address in addresses}
+
+    def ended(self, end: RelayEnd, revoked: str = "") -> None:
+        """The connection is over; `revoked`: why it was ended from here."""
         counts = self._counts
         counts.active -= 1
         counts.bytes_up += end.bytes_up
         counts.bytes_down += end.bytes_down
         self._write(
             events.DNS_FORWARDED,
-            reason=end.reason.value,
+            reason=revoked or end.reason.value,
             bytes_up=end.bytes_up,
             bytes_down=end.bytes_down,
         )
@@ -74,6 +93,7 @@ class Record:
         """No connection to a partner came about."""
         self._counts.active -= 1
         self._counts.failed += 1
+        self._counts.dials.failed.note(time.monotonic() - self._started)
         self._write(events.DNS_FAILED, reason=reason)
 
     def refused(self, reason: str) -> None:

@@ -67,11 +67,9 @@ class Name:
         self._clock = clock
         self._answered: tuple[IPAddress, ...] = ()
         self._good_at: float | None = None
-        self._followers: list[Callable[[], None]] = []
-
-    def on_change(self, follower: Callable[[], None]) -> None:
-        """Calls back after the addresses, or what is known of them, have changed."""
-        self._followers.append(follower)
+        self.looked_up = asyncio.Event()  # set once something is known of it, if only a failure
+        # Called after the addresses, or what is known of them, have changed.
+        self.followers: list[Callable[[], None]] = []
 
     @property
     def age_s(self) -> float | None:
@@ -150,6 +148,7 @@ class Name:
         changed = (addresses, state, detail) != (before, was, self.detail)
         news = detail != self.detail and state is Knowledge.WAITING
         self.addresses, self.state, self.detail = addresses, state, detail
+        self.looked_up.set()
         if addresses != before and self.literal is None:
             log_event(
                 events.DNS_NAME_CHANGED,
@@ -164,5 +163,5 @@ class Name:
         elif state is not was and was is not Knowledge.WAITING:
             log_event(events.DNS_NAME_RECOVERED, name=self.text)
         if changed:
-            for follower in self._followers:
+            for follower in self.followers:
                 follower()

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from typing import TYPE_CHECKING
 
 from egress_router.modes.dns.sockets import reset
-from egress_router.net.dial import DialError, DialLimits, dial, start_dial
+from egress_router.net.dial import Dialler, DialLimits
+from egress_router.net.dial_errors import DialError
 from egress_router.net.health import Health, rotate
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
     from egress_router.config.dns import DnsTimes
     from egress_router.modes.dns.names import Name
-    from egress_router.modes.dns.outside import Outside
+    from egress_router.modes.dns.port import Shared
     from egress_router.net.dial import Dial
     from egress_router.net.endpoint import IPAddress
 
@@ -39,18 +41,21 @@ class Partners:
         self,
         name: Name,
         port: int,
-        outside: Outside,
+        shared: Shared,
         times: DnsTimes,
         *,
         changed: Callable[[], None],
     ) -> None:
         self.name = name
         self.port = port
-        self._outside = outside
-        self._limits = DialLimits(dial_s=times.dial_s, tries=TRIES)
+        self._outside = shared.outside
+        self._poller = poller = shared.carrier.poller
+        self._health = Health()
+        limits = DialLimits(dial_s=times.dial_s, tries=TRIES)
+        self._dialler = Dialler(poller=poller, health=self._health, limits=limits)
+        self._prober = dataclasses.replace(self._dialler, limits=_PROBE_LIMITS)
         self._check_s = times.check_s or 0.0
         self._changed = changed
-        self._health = Health()
         self._turn = 0
         self._seen: tuple[IPAddress, ...] = ()
         self._ordered: tuple[tuple[IPAddress, ...], tuple[IPAddress, ...]] = ((), ())
@@ -68,18 +73,11 @@ class Partners:
 
     def forget(self) -> None:
         """What failed did so for a reason of our own: nothing is known of any address."""
-        self._health = Health()
+        self._health.clear()
 
     def connect(self, on_end: Callable[[socket.socket | DialError], object]) -> Dial:
-        """Connects to the next partner, or to another one; see `start_dial`."""
-        return start_dial(
-            self._in_turn(),
-            self.port,
-            self._outside.egress,
-            on_end,
-            health=self._health,
-            limits=self._limits,
-        )
+        """Connects to the next partner, or to another one; see `Dialler.start`."""
+        return self._dialler.start(self._in_turn(), self.port, self._outside.egress, on_end)
 
     def watch(self) -> None:
         """Probes, if there is a reason to."""
@@ -118,12 +116,6 @@ class Partners:
     async def _try(self, address: IPAddress, atonce: asyncio.Semaphore) -> None:
         async with atonce:
             with contextlib.suppress(DialError):
-                reset(
-                    await dial(
-                        (address,),
-                        self.port,
-                        self._outside.egress,
-                        health=self._health,
-                        limits=_PROBE_LIMITS,
-                    )
-                )
+                sock = await self._prober.dial((address,), self.port, self._outside.egress)
+                self._poller.forget(sock.fileno())
+                reset(sock)

@@ -12,10 +12,10 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
 from egress_router.errors import KernelError
-from egress_router.modes.dns.ledger import PortCounts, Record
+from egress_router.modes.dns.ledger import Dials, PortCounts, Record
 from egress_router.modes.dns.partners import Partners
 from egress_router.modes.dns.sockets import reset
-from egress_router.net.dial import DialError
+from egress_router.net.dial_errors import DialError
 from egress_router.net.listen import Listener, open_listeners
 from egress_router.plan.forwards import Forward
 from egress_router.service import events
@@ -23,19 +23,21 @@ from egress_router.service.logs import log_event
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from egress_router.config.dns import DnsTimes
     from egress_router.config.dns_destination import DnsDestination
     from egress_router.modes.dns.names import Name
     from egress_router.modes.dns.outside import Outside
     from egress_router.net.dial import Dial
+    from egress_router.net.endpoint import IPAddress
     from egress_router.net.listen import Admission
-    from egress_router.net.relay import Carrier, RelayEnd
+    from egress_router.net.relay import Carrier, Relay, RelayEnd
 
 LOOPBACK = "lo"
 EVERYWHERE = (IPv4Address(0), IPv6Address(0))  # of one link: each socket is bound to it
 DRAINING = "the daemon drains"
+REMOVED = "its line was removed"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,8 +51,10 @@ class Shared:
     cluster: str = ""
     trouble: str = "the network was not looked at yet"
     draining: bool = False
+    dials: Dials = field(default_factory=Dials)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     dialling: set[Connection] = field(default_factory=set)
+    carried: set[Connection] = field(default_factory=set)
 
     def release(self) -> None:
         """A connection has ended."""
@@ -73,17 +77,12 @@ class Port:
         """`probed` is called when partners have been found dead or alive."""
         self.destination = destination
         self.name = name
-        self.counts = PortCounts()
+        self.counts = PortCounts(dials=shared.dials)
         self.reason = shared.trouble
         self.fault = ""  # why it could not listen when it was to
-        self.partners = Partners(
-            name,
-            destination.target_port,
-            shared.outside,
-            times,
-            changed=self.probed,
-        )
         self._shared = shared
+        self._times = times
+        self.partners = self._make_partners()
         self._listener: Listener | None = None
         self._tell = probed
 
@@ -91,6 +90,22 @@ class Port:
     def is_open(self) -> bool:
         """Whether it accepts connections."""
         return self._listener is not None
+
+    def lead_to(self, destination: DnsDestination, name: Name) -> None:
+        """Leads elsewhere from now on; its sockets stay open while something is behind it."""
+        self.partners.close()
+        self.destination, self.name = destination, name
+        self.partners = self._make_partners()
+
+    def remove(self) -> None:
+        """Accepts no more: its line is gone."""
+        self.close()
+        log_event(
+            events.DNS_PORT_CLOSED,
+            port=self.destination.port,
+            target=self._target(),
+            reason=REMOVED,
+        )
 
     def settle(self) -> None:
         """Opens or closes the port, as things are now."""
@@ -123,6 +138,15 @@ class Port:
         """Accepts no more; connections that are open go on."""
         self.partners.close()
         self._stop_listening()
+
+    def _make_partners(self) -> Partners:
+        return Partners(
+            self.name,
+            self.destination.target_port,
+            self._shared,
+            self._times,
+            changed=self.probed,
+        )
 
     def _nothing_behind(self) -> str:
         shared, partners = self._shared, self.partners
@@ -190,14 +214,16 @@ class Port:
 class Connection:
     """One client, from its acceptance until a relay has it; no task, for there is little to do."""
 
-    __slots__ = ("_client", "_dial", "_port", "_record", "_shared")
+    __slots__ = ("_client", "_dial", "_record", "_relay", "_revoked", "_shared", "port")
 
     def __init__(self, port: Port, client: socket.socket, record: Record, shared: Shared) -> None:
-        self._port = port
+        self.port = port
         self._client = client
         self._record = record
         self._shared = shared
         self._dial: Dial | None = None
+        self._relay: Relay | None = None
+        self._revoked = ""
         shared.dialling.add(self)
         try:
             self._dial = port.partners.connect(self._connected)
@@ -206,21 +232,38 @@ class Connection:
                 self._fail("broken")
             raise  # the loop's handler logs it; no other connection is concerned
 
-    def cut(self) -> None:
+    def cut(self, reason: str = "cut") -> None:
         """Ends it while it is not connected yet."""
         if self._dial is not None:
             self._dial.cancel()
-        self._fail("cut")
+        self._fail(reason)
+
+    def dial_again(self) -> None:
+        """Its port leads elsewhere now: connects to there instead."""
+        if self._dial is not None:
+            self._dial.cancel()
+        self._dial = self.port.partners.connect(self._connected)
+
+    def leads_to(self, target_port: int, addresses: Iterable[IPAddress]) -> bool:
+        """Whether it is connected to one of these."""
+        return self._record.leads_to(target_port, addresses)
+
+    def revoke(self, reason: str) -> None:
+        """Ends it, for the list does not lead there any more."""
+        self._revoked = reason
+        if self._relay is not None:
+            self._relay.cut()
 
     def _connected(self, result: socket.socket | DialError) -> None:
         if isinstance(result, DialError):
             self._fail(self._shared.outside.trouble() or str(result))
             # Not here: it may close the very listener that is accepting us.
-            self._shared.loop.call_soon(self._port.probed)
+            self._shared.loop.call_soon(self.port.probed)
             return
         self._shared.dialling.discard(self)
         self._record.connected(result)
-        self._shared.carrier.carry(self._client, result, self._ended)
+        self._shared.carried.add(self)
+        self._relay = self._shared.carrier.carry(self._client, result, self._ended)
 
     def _fail(self, reason: str) -> None:
         self._shared.dialling.discard(self)
@@ -229,7 +272,8 @@ class Connection:
         self._shared.release()
 
     def _ended(self, end: RelayEnd) -> None:
-        self._record.ended(end)
+        self._shared.carried.discard(self)
+        self._record.ended(end, self._revoked)
         self._shared.release()
 
 

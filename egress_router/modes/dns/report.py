@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from egress_router.modes.dns.names import Knowledge
 from egress_router.service import metrics
 from egress_router.service.nameservers import nameserver_rows, nameserver_warnings
+from egress_router.service.series import OTHER, SERIES_MAX, Series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,11 +24,7 @@ if TYPE_CHECKING:
     from egress_router.modes.dns.port import Port
     from egress_router.modes.dns.serving import Serving
     from egress_router.service.daemon import Service
-
-SERIES_MAX = 1000
-OTHER = "other"
-
-Series = dict[tuple[str, ...], float]
+    from egress_router.service.histogram import Histogram
 
 
 def provide_report(service: Service, serving: Serving) -> None:
@@ -40,6 +38,8 @@ def provide_report(service: Service, serving: Serving) -> None:
     provide(metrics.DNS_NAME_STATE, report.states)
     provide(metrics.DNS_NAME_AGE, report.ages)
     provide(metrics.DNS_NAME_ADDRESSES, report.addresses)
+    provide(metrics.DNS_PARTNER_UP, report.partners)
+    provide(metrics.DIAL_SECONDS, report.dials)
     provide(metrics.DNS_CONNECTION_LIMIT, lambda: serving.admission.limit)
     provide(metrics.DNS_QUERIES, report.queries)
     service.provide_status(report.status)
@@ -86,6 +86,15 @@ class _Report:
     def addresses(self) -> Series:
         return {(name.text,): len(name.addresses) for name in self._names()}
 
+    def partners(self) -> Series:
+        """As many as SERIES_MAX; a sum over the others would say nothing."""
+        every = islice(self._partners(), SERIES_MAX)
+        return dict(every)
+
+    def dials(self) -> dict[tuple[str, ...], Histogram]:
+        dials = self._serving.dials
+        return {("connected",): dials.connected, ("failed",): dials.failed}
+
     def queries(self) -> Series:
         counts = dataclasses.asdict(self._serving.resolver.counts)
         return {(outcome,): count for outcome, count in counts.items()}
@@ -107,6 +116,12 @@ class _Report:
     def _ports(self) -> Iterator[tuple[str, Port]]:
         for index, port in enumerate(self._serving.ports):
             yield (str(port.destination.port) if index < SERIES_MAX else OTHER), port
+
+    def _partners(self) -> Iterator[tuple[tuple[str, str], float]]:
+        for port in self._serving.ports:
+            alive = set(port.partners.alive())
+            for address in port.name.addresses:
+                yield (str(port.destination.port), str(address)), float(address in alive)
 
     def _names(self) -> tuple[Name, ...]:
         named = (name for name in self._serving.names.values() if name.literal is None)

@@ -12,25 +12,30 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from functools import partial
 from typing import TYPE_CHECKING
 
 from egress_router.config.dns import Datapath
-from egress_router.config.dns_destination import Protocol
-from egress_router.modes.dns.datagrams import DatagramPort
 from egress_router.modes.dns.kernel_path import KernelPath, decide_kernel
-from egress_router.modes.dns.names import LOOKUPS_MAX, Name
 from egress_router.modes.dns.outside import Outside
-from egress_router.modes.dns.port import LOOPBACK, Port, Shared, open_port
+from egress_router.modes.dns.port import LOOPBACK, Shared, open_port
+from egress_router.modes.dns.reloading import Reloading, revoke_connections
 from egress_router.modes.dns.report import provide_report
+from egress_router.modes.dns.roster import Roster
 from egress_router.net.listen import Admission, connection_limit
+from egress_router.net.poller import Poller
 from egress_router.net.relay import Carrier
 from egress_router.net.resolver import Resolver, ResolverSettings
 from egress_router.service.network import NetworkWatch
 from egress_router.service.process import raise_descriptor_limit
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from egress_router.config.dns import DnsConfig
+    from egress_router.modes.dns.datagrams import DatagramPort
+    from egress_router.modes.dns.ledger import Dials
+    from egress_router.modes.dns.names import Name
+    from egress_router.modes.dns.port import Port
     from egress_router.plan.forwards import Forward
     from egress_router.service.daemon import Service
 
@@ -53,17 +58,17 @@ class Serving:
         self._watch = NetworkWatch(service, looked=self._looked, forwards=kernel)
         self._path = KernelPath(self._watch, service, self._forwards) if kernel else None
         self._resolver = Resolver(ResolverSettings(serve_stale=True))
+        poller = Poller(self._loop)
         self._shared = Shared(
             outside=Outside(),
-            carrier=Carrier(self._loop, idle_s=config.times.idle_s),
+            carrier=Carrier(poller, idle_s=config.times.idle_s),
             admission=Admission(self._admitted()),
             loop=self._loop,
         )
         check_s = config.times.check_of(kernel=kernel)
         self._times = dataclasses.replace(config.times, check_s=check_s)
-        self.names = self._make_names()
-        self.ports = self._make_ports()
-        self.datagrams = self._make_datagrams()
+        self.roster = Roster(self._shared, self._times, settle=self._settle_soon, touch=self._touch)
+        self.roster.replace(config.destinations, self.roster.name_all(config.destinations))
         self._due: dict[Port, None] = {}
 
     async def open(self) -> None:
@@ -73,14 +78,11 @@ class Serving:
             self._service.readiness.declare(condition)
         provide_report(self._service, self)
         await self._watch.open()
-        self._try_ports()
+        self.try_ports(port.destination.port for port in self.ports if not port.is_open)
         if self._path is not None:
             self._path.open()
-        lookups = asyncio.Semaphore(LOOKUPS_MAX)
-        for name in self.names.values():
-            if name.literal is None:
-                follow = name.follow(self._resolver, lookups)
-                self._service.tasks.start_vital(f"dns name {name.text}", follow)
+        self.roster.follow(self.names.values(), self._resolver, self._service.tasks)
+        self._service.reload.open(Reloading(self), self._config)
 
     async def drain(self) -> None:
         """Returns when the last connection has ended."""
@@ -101,9 +103,53 @@ class Serving:
         for connection in tuple(self._shared.dialling):
             connection.cut()
         self._shared.carrier.close()
+        self._shared.carrier.poller.close()
         await self._resolver.close()
         self._shared.outside.close()
         await asyncio.sleep(0)  # the ends of relays are told by the loop's next turn
+
+    def try_ports(self, ports: Iterable[int]) -> None:
+        """Whether these ports may be opened; raises KernelError."""
+        router = self._watch.router
+        if router is None:
+            return
+        for port in ports:
+            for sock in open_port(port, (LOOPBACK, router.cluster)):
+                sock.close()
+
+    async def replace(self, config: DnsConfig) -> int:
+        """Puts another list in force; how many connections it ended."""
+        roster, shared = self.roster, self._shared
+        names = roster.name_all(config.destinations)
+        await roster.learn(names, self._resolver, self._service.tasks)
+        gone = [name for text, name in roster.names.items() if text not in names]
+        replaced = roster.replace(config.destinations, names)
+        roster.forget(gone, self._service.tasks)
+        self._config = config
+        shared.admission.limit = self._admitted()
+        for port in replaced.removed:
+            self._due.pop(port, None)
+        for port in (*replaced.added, *replaced.moved):
+            self._settle_soon(port)
+        ended = revoke_connections(shared, replaced)
+        if self._path is not None:
+            ended += await self._path.revoke(replaced.revoked)
+        return ended
+
+    @property
+    def names(self) -> dict[str, Name]:
+        """The names of the list, by their text."""
+        return self.roster.names
+
+    @property
+    def ports(self) -> tuple[Port, ...]:
+        """The TCP ports of the list."""
+        return self.roster.ports
+
+    @property
+    def datagrams(self) -> tuple[DatagramPort, ...]:
+        """The UDP ports of the list."""
+        return self.roster.datagrams
 
     @property
     def path_name(self) -> str:
@@ -116,37 +162,14 @@ class Serving:
         return self._shared.admission
 
     @property
+    def dials(self) -> Dials:
+        """How long connections to partners took."""
+        return self._shared.dials
+
+    @property
     def resolver(self) -> Resolver:
         """What the names are looked up with."""
         return self._resolver
-
-    def _make_names(self) -> dict[str, Name]:
-        names: dict[str, Name] = {}
-        for one in self._config.destinations:
-            text = str(one.host)
-            literal = None if isinstance(one.host, str) else one.host
-            if text not in names:
-                names[text] = Name(text, self._shared.outside, literal=literal)
-        return names
-
-    def _make_ports(self) -> tuple[Port, ...]:
-        ports = []
-        for one in self._config.destinations:
-            if one.protocol is Protocol.TCP:
-                name = self.names[str(one.host)]
-                port = Port(one, name, self._shared, self._times, probed=self._touch)
-                name.on_change(partial(self._settle_soon, port))
-                ports.append(port)
-        return tuple(ports)
-
-    def _make_datagrams(self) -> tuple[DatagramPort, ...]:
-        ports = []
-        for one in self._config.destinations:
-            if one.protocol is Protocol.UDP:
-                name = self.names[str(one.host)]
-                name.on_change(self._touch)
-                ports.append(DatagramPort(one, name, self._shared))
-        return tuple(ports)
 
     def _forwards(self) -> tuple[Forward, ...]:
         """What the kernel may carry by itself now."""
@@ -161,16 +184,6 @@ class Serving:
         sockets = SOCKETS_PER_PORT * len(self._config.destinations)
         limit = max(raise_descriptor_limit() - sockets, 2)
         return connection_limit(limit, self._config.connections)
-
-    def _try_ports(self) -> None:
-        """Whether every port may be opened; raises KernelError."""
-        router = self._watch.router
-        if router is None:
-            return
-        for port in self.ports:
-            if not port.is_open:
-                for sock in open_port(port.destination.port, (LOOPBACK, router.cluster)):
-                    sock.close()
 
     def _looked(self) -> None:
         """The network has been looked at: follows the router, and opens or closes the ports."""

@@ -1,5 +1,7 @@
 """One client connection: reads its requests in order and serves each, by tunnel or by exchange.
 
+0. It has no task before its first bytes, and none at all if they ask for a tunnel that is known
+   (shortcut.py).
 1. CONNECT ends the requests of a connection: it becomes a tunnel, or is answered and closed, so
    that the bytes behind a refused CONNECT are never read as a request (RFC 9931).
 2. While a request is served, what else the client sends is kept, up to READ_BYTES; beyond that it
@@ -13,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from egress_router.errors import RefusalError
 from egress_router.modes.http.answers import render_failure
@@ -21,7 +23,9 @@ from egress_router.modes.http.exchange import serve_exchange
 from egress_router.modes.http.failure import ExpiredError, FailureError, failure_of_refusal
 from egress_router.modes.http.ledger import REFUSED, TUNNEL, Record
 from egress_router.modes.http.prepared import REPEATED_MAX_BYTES
+from egress_router.modes.http.shortcut import KnownTunnel, Shortcut
 from egress_router.modes.http.watchdog import Phase, Watchdog
+from egress_router.net.dial import discard
 from egress_router.net.http1.answers import TUNNEL_ESTABLISHED, ProxyError
 from egress_router.net.http1.connection import keeps_alive
 from egress_router.net.http1.framing import NO_BODY, request_framing
@@ -31,9 +35,12 @@ from egress_router.net.stream import READ_BYTES, Stream
 from egress_router.policy.target import check_host_fields, parse_authority
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from egress_router.modes.http.prepared import PreparedRequest
     from egress_router.modes.http.shared import Shared
     from egress_router.modes.http.upstream import Upstream
+    from egress_router.net.http1.head_reader import HeadReader
     from egress_router.net.relay import RelayEnd
 
 # Our answers to requests that were sound: what follows them on the connection is the next one.
@@ -47,6 +54,7 @@ class Client:
     __slots__ = (
         "_handed_over",
         "_repeated",
+        "_whole",
         "buffer",
         "idle",
         "left",
@@ -54,6 +62,7 @@ class Client:
         "peer",
         "prepared",
         "shared",
+        "shortcut",
         "stream",
         "task",
         "upstream",
@@ -62,7 +71,7 @@ class Client:
 
     def __init__(self, sock: socket.socket, peer: tuple[str, int], shared: Shared) -> None:
         self.shared = shared
-        self.stream = Stream(sock, shared.loop)
+        self.stream = Stream(sock, shared.poller)
         self.peer = f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
         self.buffer = b""
         self.upstream: Upstream | None = None
@@ -70,15 +79,26 @@ class Client:
         self.lingers = False
         self.idle = False
         self.task: asyncio.Task[None] | None = None
+        self.shortcut: Shortcut | None = None
         self.watchdog = Watchdog(shared.wheel, shared.ticks, self._expire)
         self._handed_over = False
+        self._whole = b""  # the very bytes of the last head, if nothing was behind it
         self._repeated: dict[bytes, RequestHead] = {}  # the last head, by its very bytes
         self.prepared: PreparedRequest | None = None
         shared.clients.add(self)
 
+    def begin(self) -> None:
+        """Waits for the first bytes."""
+        self.stream.on_unasked = self._take_first
+        self.stream.watch()
+
+    def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Goes on in a task."""
+        self.stream.on_unasked = self._take_unasked
+        self.task = self.shared.start(coroutine)
+
     async def serve(self) -> None:
         """Serves requests until the connection ends or becomes a tunnel."""
-        self.stream.on_unasked = self._take_unasked
         try:
             while await self._serve_one():
                 self.watchdog.enter(Phase.KEEPALIVE)
@@ -87,7 +107,20 @@ class Client:
         except (OSError, ExpiredError):
             pass  # the client is gone, or has been silent; its request has its line
         finally:
-            self._end()
+            self.end()
+
+    async def serve_failure(self, record: Record, failure: FailureError) -> None:
+        """Tells the client why there is no tunnel, and closes."""
+        try:
+            try:
+                await self._refuse(record, failure, None)
+            finally:
+                self.shared.ledger.close(record)
+            await self._linger()
+        except (OSError, ExpiredError):
+            pass
+        finally:
+            self.end()
 
     def close_if_idle(self) -> None:
         """Ends a connection that waits for its next request."""
@@ -98,6 +131,11 @@ class Client:
         """Ends the connection whatever it does."""
         if self.task is not None:
             self.task.cancel()
+            return
+        shortcut, self.shortcut = self.shortcut, None
+        if shortcut is not None:
+            shortcut.cut("client left" if self.left else "cut")
+        self.end()
 
     async def _serve_one(self) -> bool:
         """Whether another request may follow."""
@@ -140,25 +178,8 @@ class Client:
     async def _read_head(self, record: Record) -> RequestHead | None:
         """The next request's head, None if no request follows; raises FailureError."""
         reader = request_reader(self.shared.head_limits)
-        data, self.buffer, whole = self.buffer, b"", b""
         try:
-            if data:
-                self.watchdog.enter(Phase.HEAD)
-            head = reader.feed(data) if data else None
-            self.idle = self.watchdog.phase is Phase.KEEPALIVE
-            if self.idle and self.shared.draining:
-                return None
-            while head is None:
-                data = await self.stream.read(expect=True)
-                if not data:
-                    return None
-                if self.idle:
-                    self.idle = False
-                    self.watchdog.enter(Phase.HEAD)
-                    record.restart()
-                # Only what is a head from its first byte on: an equal slice is no equal head.
-                whole = b"" if reader.started else data
-                head = self._repeated.get(whole) or reader.feed(data)
+            head = await self._next_head(reader, record)
         except RefusalError as refusal:
             raise failure_of_refusal(refusal) from refusal
         except ExpiredError as expired:
@@ -166,9 +187,35 @@ class Client:
                 return None
             reason = "the head of the request was not complete in time"
             raise FailureError(408, ProxyError.HTTP_REQUEST_ERROR, reason, REFUSED) from expired
-        self.buffer = reader.tail
+        if head is not None:
+            self.buffer = reader.tail
+        return head
+
+    async def _next_head(
+        self, reader: HeadReader[RequestHead], record: Record
+    ) -> RequestHead | None:
+        whole, self.buffer, head = self.buffer, b"", None
+        if whole:
+            if self.watchdog.phase is not Phase.HEAD:
+                self.watchdog.enter(Phase.HEAD)
+            head = self._repeated.get(whole) or reader.feed(whole)
+        self.idle = self.watchdog.phase is Phase.KEEPALIVE
+        if self.idle and self.shared.draining:
+            return None
+        while head is None:
+            data = await self.stream.read()
+            if not data:
+                return None
+            if self.idle:
+                self.idle = False
+                self.watchdog.enter(Phase.HEAD)
+                record.restart()
+            # Only what is a head from its first byte on: an equal slice is no equal head.
+            whole = b"" if reader.started else data
+            head = self._repeated.get(whole) or reader.feed(data)
+        self._whole = b"" if reader.tail else whole
         if whole not in self._repeated:
-            keep = whole and not reader.tail and len(whole) <= REPEATED_MAX_BYTES
+            keep = self._whole and len(whole) <= REPEATED_MAX_BYTES
             self._repeated = {whole: head} if keep else {}
         return head
 
@@ -180,13 +227,15 @@ class Client:
             record.note = "the Host field names another host; it was not looked at"
         self.watchdog.enter(Phase.CONNECT)
         self.stream.watch()
+        if self._whole:
+            self.shared.heads.note(self._whole, head, KnownTunnel(target=target, note=record.note))
         decision = await self.shared.uplink.decide(target, record)
         upstream = await self.shared.uplink.connect(target, decision, record)
         try:
             record.status, record.answered = 200, True
             await self.stream.write(TUNNEL_ESTABLISHED)
         except BaseException:
-            upstream.close()
+            discard(self.shared.poller, upstream)
             raise
         self.hand_over(upstream, record)
 
@@ -199,14 +248,16 @@ class Client:
         def ended(end: RelayEnd) -> None:
             record.bytes_up += end.bytes_up
             record.bytes_down += end.bytes_down
-            record.note = end.reason.value
+            record.note = record.revoked or end.reason.value
+            shared.tunnels.discard(record)
             shared.ledger.close(record)
             shared.release()
             shared.ended.set()
 
-        shared.carrier.carry(
+        relay = shared.carrier.carry(
             self.stream.detach(), upstream, ended, early_up=early, early_down=early_down
         )
+        shared.tunnels.add(record, relay)
 
     async def _refuse(
         self, record: Record, failure: FailureError, head: RequestHead | None
@@ -240,7 +291,7 @@ class Client:
         with contextlib.suppress(OSError, ExpiredError):
             self.stream.sock.shutdown(socket.SHUT_WR)
             left = LINGER_BYTES
-            while left > 0 and (data := await self.stream.read(expect=True)):
+            while left > 0 and (data := await self.stream.read()):
                 left -= len(data)
 
     def drop_upstream(self, *, reset: bool = False) -> None:
@@ -253,6 +304,29 @@ class Client:
         """The client has gone: what is being done for it ends."""
         self.left = True
         self.cut()
+
+    def _take_first(self) -> None:
+        """The first bytes are there, or the connection has ended without any."""
+        try:
+            data = self.stream.read_now()
+        except OSError:
+            data = b""
+        if data is None:
+            self.stream.watch()
+        elif not data:
+            self.end()
+        elif (known := self.shared.heads.get(data)) is None or not self._take_shortcut(known):
+            self.buffer = data
+            self.start(self.serve())
+
+    def _take_shortcut(self, known: KnownTunnel) -> bool:
+        decision = self.shared.uplink.allowed_now(known.target)
+        if decision is None:
+            return False
+        self.stream.on_unasked = self._take_unasked
+        self.shortcut = Shortcut(self, known, decision)
+        self.shortcut.start()
+        return True
 
     def _take_unasked(self) -> None:
         """Something came while a request is being served (rule 2)."""
@@ -269,6 +343,10 @@ class Client:
 
     def _expire(self, phase: Phase) -> None:
         error = ExpiredError(f"timed out, {phase.name.lower()}")
+        if self.task is None and self.shortcut is None:
+            self.stream.fail(error)
+            self.start(self.serve())  # there is something left to say
+            return
         if phase is Phase.CONNECT:
             self.cut()
             return
@@ -277,7 +355,8 @@ class Client:
         if self.upstream is not None:
             self.upstream.stream.fail(error)
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Lets go of everything that is not handed over."""
         self.watchdog.stop()
         self.shared.clients.discard(self)
         self.drop_upstream(reset=self.left)

@@ -13,14 +13,11 @@ from egress_router.net.http1.answers import ProxyError
 from egress_router.net.http1.chunked import render_chunk, render_last_chunk, response_chunks
 from egress_router.net.http1.framing import BodyKind, Framing
 from egress_router.net.http1.head import HTTP_1_1
-from egress_router.net.stream import READ_BYTES
 
 if TYPE_CHECKING:
     from egress_router.modes.http.ledger import Record
     from egress_router.modes.http.upload import Side
     from egress_router.net.stream import Stream
-
-_BUSY = READ_BYTES // 2  # after a piece of this size the next one is most likely there
 
 
 async def pass_body(  # noqa: PLR0913, PLR0917 - two ends, what came with the head, how it ends
@@ -50,23 +47,20 @@ async def pass_body(  # noqa: PLR0913, PLR0917 - two ends, what came with the he
     record.answered = True
     await client.stream.write(head + early)
     record.bytes_down += len(early)
-    while data := await _read(source, client, len(early)):
+    while data := await _read(source, client):
         await client.stream.write(data)
         client.watchdog.touch()
-        early = data
         record.bytes_down += len(data)
     return False
 
 
 async def _pass_counted(source: Stream, client: Side, left: int, record: Record) -> None:
-    came = 0
     while left:
-        data = await _read(source, client, came)
+        data = await _read(source, client)
         if not data:
             reason = f"the server closed its connection {left} bytes before the end of its answer"
             raise upstream_failure(502, ProxyError.HTTP_RESPONSE_INCOMPLETE, reason)
-        came = len(data)
-        if came > left:
+        if len(data) > left:
             data = data[:left]
         left -= len(data)
         await client.stream.write(data)
@@ -84,7 +78,7 @@ async def _pass_chunks(  # noqa: PLR0913, PLR0917 - see pass_body
 ) -> bool:
     chunks = response_chunks()
     anew = version == HTTP_1_1
-    data, out, came = early, head, 0
+    data, out = early, head
     while True:
         payload, used = chunks.feed(data)
         out += render_chunk(payload) if anew else b"".join(payload)
@@ -97,16 +91,16 @@ async def _pass_chunks(  # noqa: PLR0913, PLR0917 - see pass_body
         if out:
             await client.stream.write(out)
             client.watchdog.touch()
-        out, came = b"", len(data)
-        data = await _read(source, client, came)
+        out = b""
+        data = await _read(source, client)
         if not data:
             reason = "the server closed its connection within a chunked answer"
             raise upstream_failure(502, ProxyError.HTTP_RESPONSE_INCOMPLETE, reason)
 
 
-async def _read(source: Stream, client: Side, last: int) -> bytes:
+async def _read(source: Stream, client: Side) -> bytes:
     try:
-        data = await source.read(expect=last < _BUSY)
+        data = await source.read()
     except OSError as error:
         reason = f"the server broke off its answer: {error.strerror}"
         raise upstream_failure(502, ProxyError.HTTP_RESPONSE_INCOMPLETE, reason) from error

@@ -135,7 +135,7 @@ class _Exchange:
         sock = await client.shared.uplink.connect(target, decision, self._record)
         address = self._record.address
         assert address is not None  # noqa: S101 - connect has noted it
-        client.upstream = upstream = Upstream(sock, target, address, client.shared.loop)
+        client.upstream = upstream = Upstream(sock, target, address, client.shared.poller)
         return upstream
 
     async def _reach_again(

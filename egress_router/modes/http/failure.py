@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from egress_router.errors import EgressRouterError, RefusalError
 from egress_router.modes.http.ledger import FAILED, REFUSED
-from egress_router.net.dial import DialCause, DialError
+from egress_router.net.dial_errors import DialCause, DialError
 from egress_router.net.http1.answers import ProxyError
 from egress_router.net.resolution import ResolutionCause, ResolutionError
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from egress_router.modes.http.refusals import Refusals
 from egress_router.service import events
 from egress_router.service.logs import log_event
+from egress_router.service.series import OTHER, Counts
 
 if TYPE_CHECKING:
     from egress_router.config.http_rules import HttpRule
@@ -39,6 +40,9 @@ _EVENTS: dict[Verdict, Event] = {
     REFUSED: events.HTTP_REFUSED,
     FAILED: events.HTTP_FAILED,
 }
+# A rule's line and text, and the verdict; line 0: no rule decided.
+Decided: TypeAlias = tuple[int | str, str, str]
+
 _numbers = itertools.count(1)
 
 
@@ -57,6 +61,7 @@ class Record:
         "note",
         "number",
         "reason",
+        "revoked",
         "rule",
         "started",
         "status",
@@ -81,6 +86,7 @@ class Record:
         self.bytes_down = 0
         self.cause: str | None = None
         self.note: str | None = None
+        self.revoked = ""  # why a tunnel was cut that had been allowed
 
     def note_failure(self, failure: FailureError) -> None:
         """Why it came to nothing; a status that the client has seen already stays."""
@@ -101,6 +107,7 @@ class Ledger:
             (kind, verdict): 0 for kind in KINDS for verdict in VERDICTS
         }
         self.causes: dict[tuple[str, ...], int] = {}
+        self.decisions: Counts[Decided] = Counts((OTHER, OTHER, OTHER))
         self.bytes_up = 0
         self.bytes_down = 0
         self.open: dict[Kind, int] = dict.fromkeys(KINDS, 0)
@@ -120,23 +127,26 @@ class Ledger:
 
     def close(self, record: Record) -> None:
         """It has ended: counts it and writes its line."""
+        verdict = record.verdict
         self.open[record.kind] -= 1
-        self.ended[record.kind, record.verdict] += 1
+        self.ended[record.kind, verdict] += 1
         self.bytes_up += record.bytes_up
         self.bytes_down += record.bytes_down
         if record.cause is not None:
             self.causes[(record.cause,)] = self.causes.get((record.cause,), 0) + 1
             (self.denials if record.verdict is REFUSED else self.failures).note(record)
         rule = record.rule
+        # Line and text: after a reload another rule may stand at the line.
+        self.decisions.add((rule.line, rule.text, verdict) if rule else (0, "", verdict))
         log_event(
-            _EVENTS[record.verdict],
+            _EVENTS[verdict],
             id=f"{record.number:x}",
             client=record.client,
             kind=record.kind,
             method=record.method,
             target=record.target.authority if record.target else None,
             address=None if record.address is None else text_of(record.address),
-            verdict=record.verdict,
+            verdict=verdict,
             reason=record.reason,
             rule=rule.line if rule else None,
             status=record.status,

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import dataclasses
 import resource
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from socket import SHUT_WR
 from typing import TYPE_CHECKING, Any
@@ -21,12 +22,14 @@ from egress_router.errors import KernelError
 from egress_router.modes.http.answers import FULL
 from egress_router.modes.http.client import Client
 from egress_router.modes.http.ledger import KINDS, Ledger
+from egress_router.modes.http.reloading import Reloading
 from egress_router.modes.http.shared import Shared
 from egress_router.modes.http.status import proxy_status
 from egress_router.modes.http.uplink import Uplink
 from egress_router.modes.http.watchdog import phase_ticks
 from egress_router.net.http1.lines import HeadLimits
 from egress_router.net.listen import Admission, Listener, connection_limit, open_listeners
+from egress_router.net.poller import Poller
 from egress_router.net.relay import Carrier
 from egress_router.net.resolver import Resolver, ResolverSettings
 from egress_router.net.stream import Stream
@@ -46,6 +49,7 @@ LOOPBACK = "lo"
 LOOPBACKS = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 LINGER_S = 2.0
 LISTENER = "listener"
+NO_LINE = "none"
 LEAVING_MAX = 64  # clients above the limit that are answered with patience; the rest, at once
 LINE_BYTES = 8 * 1024  # of a request line or a field line; a smaller limit of the head bounds both
 
@@ -63,12 +67,12 @@ class Serving:
         self._admission = Admission(connection_limit(soft, config.limits.connections))
         self._leaving = 0
         self._listeners: dict[tuple[str, str], Listener] = {}
-        wheel = IdleWheel(self._loop)
+        wheel, poller = IdleWheel(self._loop), Poller(self._loop)
         times, limits = config.times, config.limits
         line_bytes = min(LINE_BYTES, limits.head_bytes)
         self._shared = Shared(
-            uplink=Uplink(config, self._resolver),
-            carrier=Carrier(self._loop, idle_s=times.tunnel_s, wheel=wheel),
+            uplink=Uplink(config, self._resolver, poller),
+            carrier=Carrier(poller, idle_s=times.tunnel_s, wheel=wheel),
             ledger=Ledger(),
             wheel=wheel,
             ticks=phase_ticks(wheel, times),
@@ -79,7 +83,9 @@ class Serving:
                 total_bytes=limits.head_bytes,
             ),
             loop=self._loop,
+            poller=poller,
             release=self._admission.release,
+            start=partial(self._service.tasks.start_handler, "http client"),
         )
 
     async def open(self) -> None:
@@ -91,6 +97,7 @@ class Serving:
         self._listen(LOOPBACKS, LOOPBACK)
         await self._watch.open()
         self._provide()
+        self._service.reload.open(Reloading(self._shared), self._config)
 
     async def drain(self) -> None:
         """Returns when the last connection has ended."""
@@ -113,6 +120,7 @@ class Serving:
         await self._resolver.close()
         self._shared.uplink.close()
         await asyncio.sleep(0)  # the ends of relays and tasks are told by the loop's next turn
+        self._shared.poller.close()
 
     def _looked(self) -> None:
         """The network has been looked at: follows the router, listens where it may by now."""
@@ -154,8 +162,7 @@ class Serving:
             listener.close()
 
     def _accept(self, sock: socket.socket, peer: tuple[str, int]) -> None:
-        client = Client(sock, peer, self._shared)
-        client.task = self._service.tasks.start_handler("http client", client.serve())
+        Client(sock, peer, self._shared).begin()
 
     def _turn_away(self, sock: socket.socket, _peer: tuple[str, int]) -> None:
         if self._leaving < LEAVING_MAX:
@@ -168,13 +175,13 @@ class Serving:
 
     async def _answer_full(self, sock: socket.socket) -> None:
         """Reads what the client asks, so that its bytes do not reset our answer, and answers."""
-        stream = Stream(sock, self._loop)
+        stream = Stream(sock, self._shared.poller)
         try:
             async with asyncio.timeout(LINGER_S):
-                await stream.read(expect=True)
+                await stream.read()
                 await stream.write(FULL)
                 sock.shutdown(SHUT_WR)
-                while await stream.read(expect=True):
+                while await stream.read():
                     pass
         except (OSError, TimeoutError):
             pass
@@ -183,16 +190,26 @@ class Serving:
             self._leaving -= 1
 
     def _provide(self) -> None:
-        provide, ledger = self._service.metrics.provide, self._shared.ledger
+        provide = self._service.metrics.provide
+        ledger, uplink = self._shared.ledger, self._shared.uplink
         provide(metrics.HTTP_REQUESTS, lambda: ledger.ended)
+        provide(metrics.HTTP_DECISIONS, self._decisions)
         provide(metrics.HTTP_ACTIVE, self._active)
         provide(metrics.HTTP_BYTES, self._bytes)
         provide(metrics.HTTP_ERRORS, lambda: ledger.causes)
         provide(metrics.HTTP_SHED, self._shed)
         provide(metrics.HTTP_CONNECTION_LIMIT, lambda: self._admission.limit)
+        provide(metrics.DIAL_SECONDS, lambda: uplink.dials)
+        provide(metrics.RESOLVE_SECONDS, lambda: uplink.lookups)
         provide(metrics.DNS_QUERIES, self._queries)
         self._service.provide_status(self._status)
         self._service.provide_warnings(lambda: nameserver_warnings(self._resolver))
+
+    def _decisions(self) -> dict[tuple[str, ...], float]:
+        return {
+            (str(line or NO_LINE), rule, verdict): count
+            for (line, rule, verdict), count in self._shared.ledger.decisions.counts.items()
+        }
 
     def _active(self) -> dict[tuple[str, ...], float]:
         opened = self._shared.ledger.open

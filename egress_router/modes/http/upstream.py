@@ -19,13 +19,13 @@ from egress_router.net.http1.head_reader import response_reader
 from egress_router.net.stream import Stream
 
 if TYPE_CHECKING:
-    import asyncio
     import socket
     from collections.abc import Awaitable, Callable
 
     from egress_router.modes.http.prepared import PreparedAnswer
     from egress_router.net.http1.head import ResponseHead
     from egress_router.net.http1.lines import HeadLimits
+    from egress_router.net.poller import Poller
     from egress_router.policy.prefixes import IPAddress
     from egress_router.policy.rules import Decision
     from egress_router.policy.target import Target
@@ -47,9 +47,9 @@ class Upstream:
         sock: socket.socket,
         target: Target,
         address: IPAddress,
-        loop: asyncio.AbstractEventLoop,
+        poller: Poller,
     ) -> None:
-        self.stream = Stream(sock, loop)
+        self.stream = Stream(sock, poller)
         self.target = target
         self.address = address
         self.used = False
@@ -108,7 +108,7 @@ class Upstream:
 
     async def _read(self, *, begun: bool) -> bytes:
         try:
-            data = await self.stream.read(expect=True)
+            data = await self.stream.read()
         except OSError as error:
             if begun:
                 reason = f"the server broke off its answer: {error.strerror}"

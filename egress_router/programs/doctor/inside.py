@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from egress_router.config import variables
-from egress_router.config.addresses import parse_identity
+from egress_router.config.identity import parse_identity
 from egress_router.diagnosis.facts import Daemon, Namespace, Place, Untested
 from egress_router.kernel.host import observe_forwarding6
 from egress_router.kernel.netlink import Netlink

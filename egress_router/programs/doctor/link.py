@@ -77,7 +77,8 @@ def _gateway(netlink: Netlink, place: Place, one: Neighbour, how: str | None) ->
         for other in netlink.observe_neighbours(place.link)
         if other.address != one.address and other.state in _KNOWN
     ]
-    heard = netlink.observe_counters(place.link).get("rx_packets", 0)
+    counted = netlink.observe_counted_link(place.link)
+    heard = counted[1].get("rx_packets", 0) if counted else 0
     return GatewayProbe(neighbour=one, how=how, heard=heard, others=len(others))
 
 

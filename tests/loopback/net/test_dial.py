@@ -15,9 +15,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from egress_router.net.dial import DialCause, DialError, DialLimits, dial, interleave
+from egress_router.net.dial import Dialler, DialLimits, interleave
+from egress_router.net.dial_errors import DialCause, DialError
 from egress_router.net.egress import Egress
 from egress_router.net.health import Health
+from tests.loopback.loops import polling
 
 LOOPBACK = Egress(source4=ip_address("127.0.0.1"), source6=ip_address("::1"))
 SELF = Path("/proc/self/fd")
@@ -61,7 +63,9 @@ def peers(*, alive=(), blackholes=(), dead=()):
 
 async def dialled(*texts, port, health=None, limits=QUICK, egress=LOOPBACK):
     started = time.monotonic()
-    sock = await dial(addresses(*texts), port, egress, health=health or Health(), limits=limits)
+    with polling() as poller:
+        dialler = Dialler(poller=poller, health=health or Health(), limits=limits)
+        sock = await dialler.dial(addresses(*texts), port, egress)
     with sock:
         return SimpleNamespace(
             peer=sock.getpeername()[0],
@@ -304,7 +308,9 @@ def test_cancelled_in_the_moment_of_winning(run):
 
 
 async def dialled_open(*texts, port):
-    return await dial(addresses(*texts), port, LOOPBACK, health=Health(), limits=QUICK)
+    with polling() as poller:
+        dialler = Dialler(poller=poller, health=Health(), limits=QUICK)
+        return await dialler.dial(addresses(*texts), port, LOOPBACK)
 
 
 def descriptors():

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from egress_router.net.endpoint import tune_stream
 from egress_router.net.pipes import PIPE_BYTES, PipePool
+from egress_router.net.poller import Poller
 from egress_router.net.relay import Carrier, EndReason
 from egress_router.net.wheel import IdleWheel
 from tests.loopback.loops import LOOPS, connected_pair, reset, run_on
@@ -29,8 +30,9 @@ async def relaying(
 ):
     """A client and an upstream with a relay between them; `it.end` is a future of its end."""
     loop = asyncio.get_running_loop()
+    poller = Poller(loop)
     carrier = Carrier(
-        loop, pipes=PipePool(limit=pipes), wheel=IdleWheel(loop, tick_s=tick_s), **limits
+        poller, pipes=PipePool(limit=pipes), wheel=IdleWheel(loop, tick_s=tick_s), **limits
     )
     client, near = connected_pair(buffer_bytes)
     upstream, far = connected_pair(buffer_bytes)
@@ -47,6 +49,8 @@ async def relaying(
         assert carrier.pipes.lent == 0
         assert len(carrier.wheel) == 0
         assert near.fileno() == far.fileno() == -1
+        assert len(poller) == 0
+        poller.close()
         client.close()
         upstream.close()
         await end
@@ -261,7 +265,8 @@ def test_many_tunnels_at_once(run):
 
     async def scene():
         loop = asyncio.get_running_loop()
-        carrier = Carrier(loop, pipes=PipePool(limit=4))
+        poller = Poller(loop)
+        carrier = Carrier(poller, pipes=PipePool(limit=4))
         ends = []
 
         async def tunnel(number):
@@ -282,6 +287,7 @@ def test_many_tunnels_at_once(run):
         assert not carrier.relays
         assert carrier.pipes.lent == 0
         carrier.close()
+        poller.close()
 
     run(scene())
 
@@ -320,8 +326,8 @@ def test_peer_that_is_gone_at_the_start(run):
     """A relay between a live and a dead connection ends at once, and not within `carry`."""
 
     async def scene():
-        loop = asyncio.get_running_loop()
-        carrier = Carrier(loop)
+        poller = Poller(asyncio.get_running_loop())
+        carrier = Carrier(poller)
         client, near = connected_pair()
         far, upstream = connected_pair()
         reset(upstream)
@@ -333,6 +339,7 @@ def test_peer_that_is_gone_at_the_start(run):
         await until(lambda: ends)
         assert ends[0].reason == EndReason.RESET_BY_UPSTREAM
         client.close()
+        poller.close()
 
     run(scene())
 

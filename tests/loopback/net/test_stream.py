@@ -7,24 +7,25 @@ import contextlib
 
 import pytest
 
+from egress_router.net.poller import Poller
 from egress_router.net.stream import Stream
 from tests.loopback.loops import connected_pair, reset
 
 SOON_S = 2.0
 
 
-@pytest.mark.parametrize("expect", [False, True])
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
-def test_a_reset_behind_bytes_is_noticed(run, when, expect):
+def test_a_reset_behind_bytes_is_noticed(run, when):
     """Bytes and a reset that come as one: the bytes are read, and then the end."""
 
     async def scene():
         near, far = connected_pair()
-        stream = Stream(near, asyncio.get_running_loop())
+        poller = Poller(asyncio.get_running_loop())
+        stream = Stream(near, poller)
         if when == "before":
             far.send(b"some")
             reset(far)
-        reading = asyncio.create_task(stream.read(expect=expect))
+        reading = asyncio.create_task(stream.read())
         if when == "meanwhile":
             await asyncio.sleep(0)
             far.send(b"some")
@@ -32,9 +33,10 @@ def test_a_reset_behind_bytes_is_noticed(run, when, expect):
         try:
             assert await asyncio.wait_for(reading, SOON_S) == b"some"
             with contextlib.suppress(ConnectionResetError):
-                assert await asyncio.wait_for(stream.read(expect=expect), SOON_S) == b""
+                assert await asyncio.wait_for(stream.read(), SOON_S) == b""
         finally:
             stream.close()
+            poller.close()
 
     run(scene())
 
@@ -44,17 +46,19 @@ def test_a_reset_behind_bytes_is_reported_unasked(run):
 
     async def scene():
         near, far = connected_pair()
-        stream = Stream(near, asyncio.get_running_loop())
+        poller = Poller(asyncio.get_running_loop())
+        stream = Stream(near, poller)
         told = asyncio.Event()
         stream.on_unasked = told.set
         far.send(b"some")
         reset(far)
         try:
-            assert await stream.read(expect=True) == b"some"
+            assert await stream.read() == b"some"
             stream.watch()
             await asyncio.wait_for(told.wait(), SOON_S)
         finally:
             stream.close()
+            poller.close()
 
     run(scene())
 
@@ -64,7 +68,8 @@ def test_what_comes_unasked_is_told_once_for_each_watch(run):
 
     async def scene():
         near, far = connected_pair()
-        stream = Stream(near, asyncio.get_running_loop())
+        poller = Poller(asyncio.get_running_loop())
+        stream = Stream(near, poller)
         told = asyncio.Event()
         stream.on_unasked = told.set
         try:
@@ -74,7 +79,7 @@ def test_what_comes_unasked_is_told_once_for_each_watch(run):
             assert stream.read_now() == b"one"
             told.clear()
             far.send(b"two")
-            assert await stream.read(expect=True) == b"two"
+            assert await stream.read() == b"two"
             assert not told.is_set()
             stream.watch()
             far.close()
@@ -82,5 +87,6 @@ def test_what_comes_unasked_is_told_once_for_each_watch(run):
             assert stream.read_now() == b""
         finally:
             stream.close()
+            poller.close()
 
     run(scene())

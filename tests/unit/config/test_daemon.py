@@ -8,7 +8,11 @@ from egress_router.errors import ConfigurationError
 def test_defaults() -> None:
     """Without any variable a daemon logs at info, and has no port of its own."""
     assert parse_daemon(Environment(variables={})) == DaemonConfig(
-        log=LogConfig(format=None, level="info"), admin_port=None, watch_s=2.0, interface=None
+        log=LogConfig(format=None, level="info"),
+        admin_port=None,
+        watch_s=2.0,
+        reload_s=10.0,
+        interface=None,
     )
 
 
@@ -19,12 +23,14 @@ def test_everything_set() -> None:
         "EGRESS_LOG_LEVEL": "warning",
         "EGRESS_ADMIN_PORT": "9099",
         "EGRESS_WATCH_SECONDS": "0.5",
+        "EGRESS_RELOAD_SECONDS": "3",
         "EGRESS_INTERFACE": "net1",
     }
     assert parse_daemon(Environment(variables=variables)) == DaemonConfig(
         log=LogConfig(format="json", level="warning"),
         admin_port=9099,
         watch_s=0.5,
+        reload_s=3.0,
         interface="net1",
     )
 
@@ -36,6 +42,7 @@ def test_all_problems_at_once() -> None:
         "EGRESS_LOG_LEVEL",
         "EGRESS_ADMIN_PORT",
         "EGRESS_WATCH_SECONDS",
+        "EGRESS_RELOAD_SECONDS",
         "EGRESS_INTERFACE",
     )
     with pytest.raises(ConfigurationError) as caught:

@@ -20,9 +20,6 @@ class Library:
     def set_dry_run(self, value: bool) -> None:
         self.asked.append(("dry", value))
 
-    def set_json_output(self, value: bool) -> None:
-        self.asked.append(("json", value))
-
     def cmd(self, command: str) -> tuple[int, str, str]:
         self.asked.append(command)
         return (1, "", "refused") if command == "bad" else (0, f"<{command}>", "")
@@ -38,13 +35,13 @@ def serve(requests: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_requests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each request has one answer; a dry run and the form of the output hold for it alone."""
+    """Each request has one answer; a dry run holds for it alone."""
     library = Library()
     monkeypatch.setitem(sys.modules, "nftables", SimpleNamespace(Nftables=lambda: library))
     answers = serve(
         [
-            {"command": "list\n", "check": False, "json": True},
-            {"command": "bad", "check": True, "json": False},
+            {"command": "list\n", "check": False},
+            {"command": "bad", "check": True},
         ],
         monkeypatch,
     )
@@ -56,8 +53,8 @@ def test_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert library.asked == [
         ("stateless", True),
-        *(("dry", False), ("json", True), "list\n"),
-        *(("dry", True), ("json", False), "bad"),
+        *(("dry", False), "list\n"),
+        *(("dry", True), "bad"),
     ]
 
 

@@ -158,7 +158,7 @@ def test_nothing_is_injected(first: str, second: str, text: str, other: str) -> 
             assert KNOWN.fullmatch(ruleset)
             assert "flush" not in re.sub(r'"[^"]*"', "", ruleset)
             assert len(re.findall(r"^table ", ruleset, re.MULTILINE)) == 2
-            assert len(re.findall(r"^\tchain ", ruleset, re.MULTILINE)) == 8
+            assert len(re.findall(r"^\tchain ", ruleset, re.MULTILINE)) == 10
 
 
 @pytest.mark.parametrize(
@@ -199,14 +199,19 @@ def spec_of(text: str | None, **changes: object) -> RulesetSpec:
         ),
         pytest.param(
             spec_of("80-90 udp 203.0.113.25"),
-            ["flags interval\n\t\telements = { udp . 80-90 : 203.0.113.25 }", "@ranges4"],
+            [
+                "flags interval\n\t\tcounter\n\t\telements = { udp . 80-90 : 203.0.113.25 }",
+                "@ranges4",
+            ],
             ["@redirect4"],
             id="range",
         ),
         pytest.param(
             spec_of("203.0.113.27"),
-            ["meta nfproto ipv4 meta l4proto { tcp, udp } dnat ip to 203.0.113.27"],
-            ["map redirect4", "map ranges4"],
+            [
+                "meta nfproto ipv4 meta l4proto { tcp, udp } counter name fallback4 dnat ip to",
+            ],
+            ["map redirect4", "map ranges4", "_by_port", "_by_range"],
             id="fallback-only",
         ),
         pytest.param(

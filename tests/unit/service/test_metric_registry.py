@@ -10,8 +10,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from egress_router.service import metric_registry
+from egress_router.service.histogram import Histogram
 from egress_router.service.metric_registry import Metrics
-from egress_router.service.metrics import LOOP_LAG, METRICS, READY, REPAIRS
+from egress_router.service.metrics import DIAL_SECONDS, LOOP_LAG, METRICS, READY, REPAIRS
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
@@ -22,13 +23,37 @@ def test_every_metric_of_the_table_is_read_back(accept: str, parse: Any) -> None
     metrics = Metrics()
     for number, metric in enumerate(METRICS):
         labels = tuple(f"{label} v" for label in metric.labels)
-        metrics.provide(metric, lambda key=labels, value=number: {key: value})
+        value: Any = number
+        if metric.kind == "histogram":
+            value = Histogram()
+            value.note(number)
+        metrics.provide(metric, lambda key=labels, value=value: {key: value})
     text, content_type = metrics.render(accept)
     assert ("openmetrics" in content_type) == bool(accept)
     samples = {s.name: s for family in parse(text.decode()) for s in family.samples}
     for number, metric in enumerate(METRICS):
-        assert samples[metric.name].value == number
-        assert samples[metric.name].labels == {label: f"{label} v" for label in metric.labels}
+        sample = samples[f"{metric.name}_sum" if metric.kind == "histogram" else metric.name]
+        assert sample.value == number
+        assert sample.labels == {label: f"{label} v" for label in metric.labels}
+
+
+@pytest.mark.parametrize(("accept", "parse"), [("", parse_text), (OPENMETRICS, parse_openmetrics)])
+def test_a_histogram_is_read_back(accept: str, parse: Any) -> None:
+    """Buckets are cumulative, the last one holds all, and sum and count are told."""
+    metrics, histogram = Metrics(), Histogram((0.1, 1.0))
+    for value in (0.1, 0.5, 0.7, 30.0):
+        histogram.note(value)
+    metrics.provide(DIAL_SECONDS, lambda: {("connected",): histogram})
+    families = parse(metrics.render(accept)[0].decode())
+    samples = {
+        (sample.name.removeprefix(DIAL_SECONDS.name), sample.labels.get("le")): sample.value
+        for family in families
+        for sample in family.samples
+    }
+    assert samples["_bucket", "0.1"] == 1
+    assert samples["_bucket", "1.0"] == 3
+    assert samples["_bucket", "+Inf"] == samples["_count", None] == 4
+    assert samples["_sum", None] == pytest.approx(31.3)
 
 
 def test_values_are_read_when_asked() -> None:

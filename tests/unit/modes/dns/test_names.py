@@ -34,7 +34,7 @@ class Scene:
         self.answer: Resolution | ResolutionError | None = None
         self.changes = 0
         self.name = Name("www.test", outside, literal=literal, clock=lambda: self.now)
-        self.name.on_change(self._count)
+        self.name.followers.append(self._count)
 
     def _count(self) -> None:
         self.changes += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from egress_router.modes.dns.ledger import PortCounts
+from egress_router.modes.dns.ledger import Dials, PortCounts
 from egress_router.modes.dns.names import Knowledge
 from egress_router.modes.dns.report import OTHER, SERIES_MAX, provide_report
 from egress_router.net.servers import ResolverCounts
@@ -29,11 +29,15 @@ def serving(count: int) -> Any:
         )
         for index in range(count)
     }
+    dials = Dials()
+    dials.failed.note(0.2)
     ports = [
         SimpleNamespace(
             destination=SimpleNamespace(port=index + 1),
-            counts=PortCounts(failed=1, active=2, bytes_up=3),
+            counts=PortCounts(failed=1, active=2, bytes_up=3, dials=dials),
             is_open=True,
+            name=names[f"n{index}.test"],
+            partners=SimpleNamespace(alive=lambda: (2,)),
         )
         for index in range(count)
     ]
@@ -41,6 +45,7 @@ def serving(count: int) -> Any:
         names=names,
         ports=ports,
         datagrams=(),
+        dials=dials,
         admission=SimpleNamespace(limit=7, active=0),
         resolver=SimpleNamespace(counts=ResolverCounts(queries=4)),
     )
@@ -58,6 +63,9 @@ def test_each_port_and_name_has_its_series() -> None:
     assert [state for (name, state), on in states.items() if on and name == "n1.test"] == ["stale"]
     assert found[metrics.DNS_NAME_AGE.name]["n0.test",] == 3.0
     assert found[metrics.DNS_NAME_ADDRESSES.name]["n0.test",] == 2
+    assert found[metrics.DNS_PARTNER_UP.name]["1", "1"] == 0.0
+    assert found[metrics.DNS_PARTNER_UP.name]["1", "2"] == 1.0
+    assert found[metrics.DIAL_SECONDS.name]["failed",].total == 0.2
 
 
 def test_a_long_list_shares_a_label() -> None:
@@ -68,3 +76,4 @@ def test_a_long_list_shares_a_label() -> None:
     assert found[metrics.DNS_CONNECTIONS.name][OTHER, "failed"] == 5
     assert len(found[metrics.DNS_PORT_OPEN.name]) == SERIES_MAX
     assert len(found[metrics.DNS_NAME_AGE.name]) == SERIES_MAX
+    assert len(found[metrics.DNS_PARTNER_UP.name]) == SERIES_MAX

@@ -1,0 +1,100 @@
+"""Readiness of all connections of a daemon, edge by edge, from an epoll of its own.
+
+1. A descriptor is registered once, for everything: one system call, and one more for each new
+   owner, for the kernel unregisters what is closed. The event loop's own watchers cost three to
+   five for each change of mind.
+2. An edge is told once. Whoever watches reads or writes until the kernel says EAGAIN, or remembers
+   that there may be more. A new owner is told anew.
+3. The event loop watches the epoll itself, which is readable while edges wait (epoll(7)).
+4. A handler that raises is reported to the loop; the others of the same turn are not concerned.
+"""
+
+from __future__ import annotations
+
+import select
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    Handler: TypeAlias = Callable[[int, int], None]
+
+# For handlers: what makes a read, or a write, worth a try. An error makes both.
+READABLE: Final = (
+    select.EPOLLIN | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+)
+WRITABLE: Final = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
+# After one of these a short read does not mean that nothing is left: behind it stands the end, an
+# error, or an urgent byte, at which a read stops.
+UNEVEN: Final = select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+
+_ALL: Final = (
+    select.EPOLLIN | select.EPOLLOUT | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLET
+)
+BATCH: Final = (
+    128  # edges in one turn of the loop, some 4 ms; timers and other readers come between
+)
+
+
+class Poller:
+    """Tells the owners of sockets what has become of them; one for each event loop."""
+
+    __slots__ = ("_epoll", "_fresh", "_handlers", "_turning", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Handler] = {}
+        self._fresh: set[int] = (
+            set()
+        )  # watched anew in this turn: its edges are those of another owner
+        self._turning = False
+        loop.add_reader(self._epoll.fileno(), self._turn)
+
+    def __len__(self) -> int:
+        return len(self._handlers)
+
+    def watch(self, descriptor: int, handler: Handler) -> None:
+        """From now on `handler(descriptor, events)` is called at each edge, instead of any before.
+
+        Begins with what is the case already, also if a handler before has been told of it.
+        """
+        try:
+            if descriptor in self._handlers:
+                self._epoll.modify(descriptor, _ALL)
+            else:
+                self._epoll.register(descriptor, _ALL)
+        except FileNotFoundError:  # closed without a word, and the number is another socket's now
+            self._epoll.register(descriptor, _ALL)
+        self._handlers[descriptor] = handler
+        if self._turning:
+            self._fresh.add(descriptor)
+
+    def forget(self, descriptor: int) -> None:
+        """Tells nothing more of a descriptor; its owner closes it at once."""
+        self._handlers.pop(descriptor, None)
+
+    def close(self) -> None:
+        """Watches nothing any more."""
+        self.loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
+        self._handlers.clear()
+
+    def _turn(self) -> None:
+        handlers, fresh = self._handlers, self._fresh
+        self._turning = True
+        try:
+            for descriptor, events in self._epoll.poll(0, BATCH):
+                handler = handlers.get(descriptor)
+                if handler is None or descriptor in fresh:
+                    continue
+                try:
+                    handler(descriptor, events)
+                except Exception as error:  # noqa: BLE001 - rule 4: the loop's handler logs it
+                    self.loop.call_exception_handler(
+                        {"message": "handler of a connection", "exception": error}
+                    )
+        finally:
+            self._turning = False
+            fresh.clear()

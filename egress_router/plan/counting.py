@@ -1,0 +1,151 @@
+"""What the table counts, as text and as values.
+
+1. `sent` and `received` count all that passes by redirection; a set element or a named counter for
+   each destination counts its share. A packet costs one more lookup by hash, however many
+   destinations there are.
+2. The key is the port that the client has called, which conntrack knows for both directions: two
+   ports that lead to the same server are counted apart.
+3. Connections are counted where they are translated, by the elements of the redirect maps: the
+   kernel looks there once for each connection.
+4. Counters are state, not text: a listing without state, and with it the table's seal, is the same
+   whatever has passed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from egress_router.config.destinations import Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from egress_router.config.addresses import Address
+    from egress_router.config.destinations import Destination, Destinations
+
+DIRECTIONS = ("sent", "received")
+DROPPED = "dropped_"
+# What a counter of dropped packets says of them; the table's rules name the counters.
+DROP_REASONS: dict[str, str] = {
+    "source": "to leave without the source address, or with it by the cluster link",
+    "cluster": "of the pod's own, to leave by the cluster link for the outside",
+    "forward": "to pass through the pod without being redirected",
+    "input": "of the outside network, to the pod itself",
+}
+_KEY = "meta nfproto . meta l4proto . ct original proto-dst"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """What one counter has seen."""
+
+    packets: int = 0
+    bytes: int = 0
+
+
+NOTHING = Count()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationTally:
+    """One destination of the table in force, and what went there and came back.
+
+    `protocol` and `ports` None: the fallback. `target_port` None: the port that was called.
+    """
+
+    protocol: str | None
+    ports: tuple[int, int] | None
+    address: Address
+    target_port: int | None
+    connections: int
+    sent: Count = NOTHING
+    received: Count = NOTHING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """The table's named counters, and its destinations in the order of their ports."""
+
+    counters: Mapping[str, Count] = field(default_factory=dict)
+    destinations: tuple[DestinationTally, ...] = ()
+
+
+def render_counters(destinations: Destinations | None) -> Iterator[str]:
+    """The named counters; the fallbacks' own carry the address that they lead to."""
+    for name in (*DIRECTIONS, *(f"{DROPPED}{reason}" for reason in DROP_REASONS)):
+        yield f"\tcounter {name} {{ }}"
+    for fallback in destinations.fallbacks if destinations else ():
+        version = fallback.address.version
+        yield f'\tcounter {fallback_counter(version)} {{ comment "{fallback.address}"; }}'
+        for direction in DIRECTIONS:
+            yield f"\tcounter {fallback_counter(version, direction)} {{ }}"
+
+
+def fallback_counter(version: int, direction: str = "") -> str:
+    """The counter of a fallback's connections, or of what it has sent or received."""
+    return f"{direction}_fallback{version}" if direction else f"fallback{version}"
+
+
+def render_sets(destinations: Destinations) -> Iterator[str]:
+    """The sets whose elements count each destination's packets."""
+    for direction in DIRECTIONS:
+        yield from _set(f"{direction}_by_port", "", _elements(_ports(destinations)))
+        yield from _set(f"{direction}_by_range", "flags interval", _elements(_ranges(destinations)))
+
+
+def render_chains(destinations: Destinations) -> Iterator[str]:
+    """The chains that count what is let pass; nothing that enters one is dropped."""
+    for direction in DIRECTIONS:
+        yield f"\tchain count_{direction} {{"
+        yield f"\t\tcounter name {direction}"
+        # nft takes the port out of conntrack only where it knows that the protocol has any.
+        match = f"meta l4proto {{ {redirected_protocols(destinations)} }}"
+        if _ports(destinations):
+            yield f"\t\t{match} {_KEY} @{direction}_by_port accept"
+        if _ranges(destinations):
+            yield f"\t\t{match} {_KEY} @{direction}_by_range accept"
+        for fallback in destinations.fallbacks:
+            version = fallback.address.version
+            name = fallback_counter(version, direction)
+            yield (
+                f"\t\tmeta nfproto ipv{version} meta l4proto {{ tcp, udp }} "
+                f"counter name {name} accept"
+            )
+        yield "\t\taccept"
+        yield "\t}"
+
+
+def redirected_protocols(destinations: Destinations) -> str:
+    """The protocols that are redirected at all, as nft lists them: `tcp, udp`."""
+    sctp = any(rule.protocol is Protocol.SCTP for rule in destinations.rules)
+    return "tcp, udp, sctp" if sctp else "tcp, udp"
+
+
+def _ports(destinations: Destinations) -> list[Destination]:
+    return [rule for rule in destinations.rules if rule.first == rule.last]
+
+
+def _ranges(destinations: Destinations) -> list[Destination]:
+    return [rule for rule in destinations.rules if rule.first != rule.last]
+
+
+def _elements(rules: Iterable[Destination]) -> list[str]:
+    return [
+        f"ipv{rule.address.version} . {rule.protocol} . "
+        + (f"{rule.first}" if rule.first == rule.last else f"{rule.first}-{rule.last}")
+        for rule in rules
+    ]
+
+
+def _set(name: str, flags: str, elements: list[str]) -> Iterator[str]:
+    if not elements:
+        return
+    yield f"\tset {name} {{"
+    yield "\t\ttype nf_proto . inet_proto . inet_service"
+    if flags:
+        yield f"\t\t{flags}"
+    yield "\t\tcounter"
+    joined = ",\n\t\t\t".join(elements)
+    yield f"\t\telements = {{ {joined} }}"
+    yield "\t}"

@@ -1,0 +1,81 @@
+"""The images, built once from scratch, and the pods that run them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from egress_router.lab.addresses import ADDRESSES
+from images.build import REGISTRY, build_command
+from images.catalogue import IMAGES
+from tests.images.base import make_base, registry_answers
+from tests.images.engine import Engine
+from tests.images.pods import PodWorld
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from egress_router.lab.spec import LabSpec
+
+BUILD_S = 600.0
+OPEN_PODS = pytest.StashKey[list[PodWorld]]()
+# Without a registry there is neither a bridge for containers nor a runtime that could be relied on
+# while building; and pip asks whatever index this machine is set up for.
+OFFLINE = ("--isolation=chroot", "--network=host")
+HOST_FILES = {"/etc/ssl/certs": "O", "/etc/pip.conf": "ro"}  # O: changes are thrown away
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """An engine with a storage of its own."""
+    if os.geteuid() != 0:
+        pytest.skip("containers need root")
+    folder = tmp_path_factory.mktemp("podman")
+    with Engine(folder, nameservers=(str(ADDRESSES.dns.v4),)) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def images(engine: Engine) -> Engine:
+    """The engine with all four images in it."""
+    options = [
+        f"--volume={path}:{path}:{how}" for path, how in HOST_FILES.items() if Path(path).exists()
+    ]
+    base = None
+    if not registry_answers():
+        base = make_base(engine)
+        options += OFFLINE
+    for image in IMAGES:
+        command = build_command(
+            image, engine="podman", registry=REGISTRY, base=base, options=options
+        )
+        engine.run(*command[1:], timeout=BUILD_S)
+    return engine
+
+
+@pytest.fixture
+def play(request: pytest.FixtureRequest, images: Engine) -> Iterator[Callable[..., PodWorld]]:
+    """Plays pods, `play(manifest)`, that end with the test."""
+    opened = request.node.stash.setdefault(OPEN_PODS, [])
+    with contextlib.ExitStack() as pods:
+
+        def enter(manifest: str, spec: LabSpec | None = None) -> PodWorld:
+            pod = pods.enter_context(PodWorld(images, manifest, spec))
+            opened.append(pod)
+            return pod
+
+        yield enter
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Adds the state of every open pod to the report of a failure."""
+    report = yield
+    if report.failed:
+        for pod in item.stash.get(OPEN_PODS, []):
+            report.sections.append((f"pod {pod.name}", pod.dump()))
+    return report

@@ -1,0 +1,76 @@
+"""What the table counts: every destination once, in both directions."""
+
+import re
+
+import pytest
+
+from egress_router.config.destinations import Destinations
+from egress_router.plan.counting import (
+    DIRECTIONS,
+    DROP_REASONS,
+    DROPPED,
+    render_chains,
+    render_counters,
+    render_sets,
+)
+from egress_router.plan.ruleset import RulesetSpec, render_ruleset
+from model.environments import configure
+
+LIST = """\
+80 tcp 203.0.113.25
+80 udp 203.0.113.25
+443 tcp 203.0.113.25 8443
+5000-5010 udp 203.0.113.27
+203.0.113.28"""
+
+
+def destinations(text: str = LIST) -> Destinations:
+    """A list as init reads it."""
+    found = configure(EGRESS_DESTINATION=text).destinations
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_each_destination_has_one_element_in_each_direction(direction: str) -> None:
+    """Ports stand in a hash, ranges in an interval set, the fallback has a counter of its own."""
+    text = "\n".join(render_sets(destinations()))
+    chains = "\n".join(render_chains(destinations()))
+    ports, ranges = (
+        re.search(rf"set {direction}_by_{kind} {{(.*?)\n\t}}", text, re.DOTALL)
+        for kind in ("port", "range")
+    )
+    assert ports is not None
+    assert ranges is not None
+    assert re.findall(r"ipv4 \. \S+ \. [0-9]+", ports[1]) == [
+        "ipv4 . tcp . 80",
+        "ipv4 . udp . 80",
+        "ipv4 . tcp . 443",
+    ]
+    assert "ipv4 . udp . 5000-5010" in ranges[1]
+    assert f"counter name {direction}_fallback4 accept" in chains
+    assert f"@{direction}_by_port accept" in chains
+    assert f"@{direction}_by_range accept" in chains
+
+
+def test_nothing_that_enters_a_counting_chain_is_dropped() -> None:
+    """Each counting chain ends with accept: it is entered only by what is let pass."""
+    for chain in "\n".join(render_chains(destinations())).split("\tchain ")[1:]:
+        assert chain.rstrip().endswith("accept\n\t}")
+        assert "drop" not in chain
+
+
+def test_every_counter_that_is_used_is_declared() -> None:
+    """The table names no counter that it does not have, and has none that it does not use."""
+    for text in (LIST, "80 tcp 203.0.113.25", None):
+        found = None if text is None else destinations(text)
+        spec = RulesetSpec(cluster="eth0", egress="macvlan0", sources=(), destinations=found)
+        table = render_ruleset(spec)
+        declared = set(re.findall(r"^\tcounter (\S+) ", table, re.MULTILINE))
+        assert declared == set(re.findall(r"counter name (\S+)", table))
+        assert {f"{DROPPED}{reason}" for reason in DROP_REASONS} <= declared
+
+
+def test_a_proxy_has_no_destinations_to_count() -> None:
+    """Without destinations there are the counters of the whole, and no sets."""
+    assert "fallback" not in "\n".join(render_counters(None))
