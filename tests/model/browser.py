@@ -14,6 +14,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any, Self
 
@@ -37,31 +38,36 @@ FLAGS = (
     "--disable-sync",
     "--remote-debugging-pipe",
 )
-# The pipes arrive under any number and have to be 3 and 4.
-_RENUMBER = 'exec "$@" 3<&"$COMMANDS" 4>&"$ANSWERS"'
+# The pipes arrive under any number and have to be 3 and 4; dash knows no number beyond 9.
+_RENUMBER = """
+import fcntl, os, sys
+high = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 10) for number in sys.argv[1:3]]
+for target, number in zip((3, 4), high):
+    os.dup2(number, target)
+os.execvp(sys.argv[3], sys.argv[3:])
+"""
 
 
 class Page:
-    """One browser with one page; a context manager. `problems`: what its console complained of."""
+    """One browser with one page, in a namespace or in the test's own; a context manager.
 
-    def __init__(self, namespace: str, folder: Path) -> None:
+    `problems`: what its console complained of. `requests`: every address it has asked for.
+    """
+
+    def __init__(self, namespace: str | None, folder: Path) -> None:
         command, self._write = os.pipe()
         self._read, answer = os.pipe()
         self._numbers = itertools.count(1)
         self._buffer = b""
         self.problems: list[str] = []
         self.requests: list[str] = []
-        environment = {
-            **os.environ,
-            "COMMANDS": str(command),
-            "ANSWERS": str(answer),
-            "HOME": str(folder),
-        }
         chromium = (str(CHROMIUM), *FLAGS, f"--user-data-dir={folder}")
+        python = (sys.executable, "-I", "-S", "-c", _RENUMBER)
+        argv = (*python, str(command), str(answer), *chromium)
         with (folder / "chromium.log").open("wb") as log:
             self._process = subprocess.Popen(
-                inside(namespace, ("sh", "-c", _RENUMBER, "sh", *chromium)),
-                env=environment,
+                argv if namespace is None else inside(namespace, argv),
+                env={**os.environ, "HOME": str(folder)},
                 pass_fds=(command, answer),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -69,13 +75,18 @@ class Page:
             )
         os.close(command)
         os.close(answer)
-        target = self._ask("Target.createTarget", url="about:blank")["targetId"]
-        attached = self._ask("Target.attachToTarget", targetId=target, flatten=True)
-        self._session: str | None = attached["sessionId"]
-        for domain in ("Page", "Runtime", "Network", "Log"):
-            self.tell(f"{domain}.enable")
+        self._session: str | None = None
 
     def __enter__(self) -> Self:
+        try:
+            target = self._ask("Target.createTarget", url="about:blank")["targetId"]
+            attached = self._ask("Target.attachToTarget", targetId=target, flatten=True)
+            self._session = attached["sessionId"]
+            for domain in ("Page", "Runtime", "Network", "Log"):
+                self.tell(f"{domain}.enable")
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -118,7 +129,7 @@ class Page:
 
     def wait_for_text(self, words: str) -> None:
         """Returns when the page shows these words."""
-        self.wait_for(f"document.body.innerText.includes({json.dumps(words)})")
+        self.wait_for(f"document.body && document.body.innerText.includes({json.dumps(words)})")
 
     def look(self, width: int, height: int, scheme: str, path: Path | None = None) -> None:
         """Takes the size of a screen and a colour scheme, and a picture of the whole page."""
@@ -149,8 +160,8 @@ class Page:
     def _send(self, method: str, parameters: dict[str, Any]) -> int:
         number = next(self._numbers)
         message: dict[str, Any] = {"id": number, "method": method, "params": parameters}
-        if session := getattr(self, "_session", None):
-            message["sessionId"] = session
+        if self._session is not None:
+            message["sessionId"] = self._session
         os.write(self._write, json.dumps(message).encode() + b"\0")
         return number
 
