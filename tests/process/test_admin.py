@@ -74,6 +74,16 @@ def test_the_four_documents(daemon: Any) -> None:
     assert daemon.ask("/nothing")[0] == 404
 
 
+def test_the_page_and_its_policy(daemon: Any) -> None:
+    """/ is the page, with a policy of its own; no document may be taken for another kind."""
+    status, head, body = daemon.ask("/")
+    assert (status, body.startswith("<!doctype html>")) == (200, True)
+    assert "Content-Security-Policy: default-src 'none'; script-src 'sha256-" in head
+    for path in ("/", "/status", "/metrics", "/nothing"):
+        assert "X-Content-Type-Options: nosniff" in daemon.ask(path)[1]
+    assert "Content-Security-Policy" not in daemon.ask("/status")[1]
+
+
 @pytest.mark.parametrize(
     ("accept", "parse", "kind"),
     [
