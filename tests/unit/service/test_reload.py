@@ -63,11 +63,8 @@ class Target:
 
     def compare(self, old: str, new: str) -> tuple[str, ...]:
         """Comments are nothing."""
-        return (
-            ()
-            if old.split("#", maxsplit=1)[0] == new.split("#", maxsplit=1)[0]
-            else (f"{old} to {new}",)
-        )
+        same = old.partition(" #")[0] == new.partition(" #")[0]
+        return () if same else (f"{old} to {new}",)
 
     def prepare(self, new: str) -> str:
         """Something that takes long."""
