@@ -4,8 +4,8 @@
 2. What is wanted comes from the configuration, if the daemon has init's; else it is what the first
    sound look finds. A source that was not there then means that init has gone on, or run again: its
    default route is the last thing that init adds, and nothing that drifts brings a source along.
-3. Without CAP_NET_ADMIN the table cannot be listed: the canary stands for it, and nothing is
-   repaired.
+3. Without CAP_NET_ADMIN, or without libnftables, the table cannot be listed: the canary stands for
+   it, and nothing is repaired.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from egress_router.kernel.forwards import ForwardTable
 from egress_router.kernel.host import observe_flow_count
 from egress_router.kernel.namespace import Namespace
 from egress_router.kernel.netlink import Netlink
-from egress_router.kernel.nft import Nft
+from egress_router.kernel.nft import Nft, nft_installed
 from egress_router.kernel.signs import canary_sings, wake_neighbour
 from egress_router.kernel.traffic import observe_traffic
 from egress_router.plan.desired import desired_state
@@ -77,7 +77,11 @@ class Keeper:
         forwards: bool = False,
     ) -> None:
         capabilities = observe_capabilities()
-        self.may_repair = "CAP_NET_ADMIN" in capabilities
+        self.lacks: str | None = None  # what it would need to repair
+        if "CAP_NET_ADMIN" not in capabilities:
+            self.lacks = "CAP_NET_ADMIN"
+        elif not nft_installed():  # an image whose program loads no rulesets comes without
+            self.lacks = "libnftables, which this image does not have"
         self._config = config
         self._interface = interface
         self._nameservers = nameservers
@@ -91,6 +95,11 @@ class Keeper:
         self._kept_sources: frozenset[Address] = frozenset()
         self._cluster_defaults: tuple[Route, ...] = ()
         self._router: Router | None = None
+
+    @property
+    def may_repair(self) -> bool:
+        """Whether it has all that it takes to repair."""
+        return self.lacks is None
 
     def close(self) -> None:
         """Closes the sockets and ends the nftables worker."""

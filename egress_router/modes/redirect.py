@@ -15,6 +15,7 @@ from egress_router.config.redirect import (
     parse_redirect,
     parse_redirect_reload,
 )
+from egress_router.service.flow_records import FlowRecords
 from egress_router.service.network import NetworkWatch
 from egress_router.service.reload import ReloadUnsupportedError
 
@@ -43,12 +44,15 @@ class RedirectMode:
     async def serve(self, config: RedirectConfig, service: Service) -> None:
         """Keeps watch until the daemon is to end."""
         watch = NetworkWatch(service, init=config.init, announce_s=config.announce_s)
+        records = FlowRecords(service)
         try:
             await watch.open()
             service.reload.open(Reloading(watch), config)
+            await records.open()
             service.started()
             await service.stopping.wait()
         finally:
+            records.close()
             watch.close()
 
 
