@@ -1,5 +1,6 @@
 """The text of DNS mode's table, and which datagram flows contradict it."""
 
+import dataclasses
 from ipaddress import ip_address
 
 from egress_router.config.destinations import Protocol
@@ -8,6 +9,7 @@ from egress_router.plan.flows import Flow
 from egress_router.plan.forwards import (
     Forward,
     ForwardJudge,
+    RevokedForwards,
     forwards_digest,
     render_forwards,
     render_forwards_removal,
@@ -89,6 +91,19 @@ def test_a_datagram_flow_to_an_address_that_is_not_in_use_is_forgotten() -> None
     nowhere = ForwardJudge((forward(53, udp=True),), local=(POD,))
     assert not nowhere.contradicts(flow(SECOND)), "a name that is lost does not end what goes on"
     assert not ForwardJudge((forward(80, FIRST),), local=(POD,)).concerned
+
+
+def test_flows_that_a_new_list_does_not_allow() -> None:
+    """Of ports whose line is gone or changed: what is translated to where no line leads now."""
+    forwards = (dataclasses.replace(forward(53, FIRST, udp=True), target_port=53),)
+    judge = RevokedForwards({("udp", 53), ("tcp", 80)}, forwards, local=(POD,))
+    assert judge.contradicts(flow(SECOND))
+    assert not judge.contradicts(flow(FIRST))
+    assert judge.contradicts(flow(FIRST, port=80, protocol=Protocol.TCP))
+    assert not judge.contradicts(flow(POD, port=80, protocol=Protocol.TCP)), "the daemon's own"
+    assert not judge.contradicts(flow(SECOND, port=81, protocol=Protocol.TCP)), "unchanged"
+    elsewhere = RevokedForwards({("udp", 53)}, forwards, local=())
+    assert not elsewhere.contradicts(flow(SECOND))
 
 
 GOLDEN = """\
