@@ -155,7 +155,8 @@ SERVICE_HOST = Variable(
 ADMIN_PORT = Variable(
     name="EGRESS_ADMIN_PORT",
     programs=("init", *ALL_DAEMONS),
-    meaning="also serve /healthz, /readyz, /status and /metrics on this port, cluster side only; "
+    meaning="also serve /healthz, /readyz, /status, /metrics and a status page on this port, "
+    "cluster side only; "
     "give init the same value, so that a fallback does not redirect the port",
 )
 LOG_FORMAT = Variable(

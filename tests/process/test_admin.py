@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+import time
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,16 @@ def test_the_four_documents(daemon: Any) -> None:
         status, head, _ = daemon.ask("/status", method=method)
         assert (status, "Allow: GET, HEAD" in head) == (405, True)
     assert daemon.ask("/nothing")[0] == 404
+
+
+def test_the_page_and_its_policy(daemon: Any) -> None:
+    """/ is the page, with a policy of its own; no document may be taken for another kind."""
+    status, head, body = daemon.ask("/")
+    assert (status, body.startswith("<!doctype html>")) == (200, True)
+    assert "Content-Security-Policy: default-src 'none'; script-src 'sha256-" in head
+    for path in ("/", "/status", "/metrics", "/nothing"):
+        assert "X-Content-Type-Options: nosniff" in daemon.ask(path)[1]
+    assert "Content-Security-Policy" not in daemon.ask("/status")[1]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +168,10 @@ def test_health_finds_the_daemons_by_itself(start: Start, run_client: Any) -> No
     daemon = start(prefix=("unshare", "-n", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"))
     daemon.wait_event("daemon_started")
     inside = ("nsenter", f"--net=/proc/{daemon.process.pid}/ns/net")
-    assert run_client(HEALTH, prefix=inside).returncode == 0
+    end = time.monotonic() + 10  # the daemon serves before its endpoint answers
+    while (found := run_client(HEALTH, prefix=inside)).returncode and time.monotonic() < end:
+        assert found.stderr.startswith(daemon.mode), "it was found, and was only late"
+    assert found.returncode == 0
     assert f"{daemon.mode} (version" in run_client(STATUS, prefix=inside).stdout
     nobody = run_client(HEALTH, prefix=("unshare", "-n"))
     assert (nobody.returncode, nobody.stderr) == (1, "no daemon runs in this network namespace\n")
