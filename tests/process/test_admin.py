@@ -6,9 +6,9 @@ import json
 import os
 import re
 import socket
-import time
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest

@@ -93,7 +93,9 @@ def begin(world: Lab, mode: str, folder: Path) -> Watched:
         path = folder / "list"
         path.write_text(environment.pop("EGRESS_HTTP_PROXY_DESTINATION"))
         environment["EGRESS_HTTP_PROXY_DESTINATION_FILE"] = str(path)
-    if mode == "redirect":  # with the privilege that counters need
+    if mode == "dns":
+        environment["EGRESS_DNS_PROXY_DATAPATH"] = "kernel"
+    if mode != "http":  # with the privilege that counters, and the kernel's path, need
         wait_until_ready(world, world.start_router((mode,), environment))
     else:
         start_daemon(world, mode, environment)
