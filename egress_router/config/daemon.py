@@ -12,11 +12,13 @@ from egress_router.config.settings import (
     read_port,
     read_seconds,
 )
-from egress_router.config.text import Problems
+from egress_router.config.text import Problems, parse_decimal, quote
 from egress_router.errors import ConfigurationError, Problem
 
 LOG_FORMATS = ("json", "text")
 LOG_LEVELS = ("debug", "info", "warning", "error")
+SAMPLED_MAX = 1_000_000
+_CONNECTION_LOG = {"full": 1, "off": 0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,7 @@ class LogConfig:
 class DaemonConfig:
     """What lifecycle, logs, admin endpoint and watch need to know.
 
+    `record_every`: one in so many connections has its line in the log; 0: none.
     `warnings`: variables that look mistyped.
     """
 
@@ -39,6 +42,7 @@ class DaemonConfig:
     watch_s: float
     reload_s: float
     interface: str | None
+    record_every: int = 1
     warnings: tuple[str, ...] = ()
 
 
@@ -53,6 +57,20 @@ def parse_log(environment: Environment, found: list[Problem]) -> LogConfig:
         format=read_choice(environment, variables.LOG_FORMAT, format_problems, LOG_FORMATS),
         level=level or "info",
     )
+
+
+def parse_connection_log(text: str, problems: Problems) -> int:
+    """`full`, `off` or `sampled:N`: one in how many connections has a line, 0 for none."""
+    if text in _CONNECTION_LOG:
+        return _CONNECTION_LOG[text]
+    kind, colon, number = text.partition(":")
+    every = parse_decimal(number)
+    if kind == "sampled" and colon and every is not None and 2 <= every <= SAMPLED_MAX:
+        return every
+    problems.add(
+        f"{quote(text)} is invalid: expected full, off or sampled:N, N from 2 to {SAMPLED_MAX}"
+    )
+    return 1
 
 
 def parse_daemon(environment: Environment) -> DaemonConfig:
@@ -71,6 +89,10 @@ def parse_daemon(environment: Environment) -> DaemonConfig:
         ),
         interface=read_link_name(
             environment, variables.INTERFACE, Problems(variables.INTERFACE.name, found)
+        ),
+        record_every=parse_connection_log(
+            environment.get(variables.CONNECTION_LOG) or "",
+            Problems(variables.CONNECTION_LOG.name, found),
         ),
         warnings=variables.unknown_variables(environment.variables),
     )

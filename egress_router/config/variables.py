@@ -170,6 +170,13 @@ LOG_LEVEL = Variable(
     default="info",
     meaning="`debug`, `info`, `warning` or `error`",
 )
+CONNECTION_LOG = Variable(
+    name="EGRESS_CONNECTION_LOG",
+    programs=ALL_DAEMONS,
+    default="full",
+    meaning="a line for each connection that was carried, when it has ended: `full`, `off`, or "
+    "`sampled:N`, one in N (2 to 1000000); those refused or failed have theirs always",
+)
 ANNOUNCE = Variable(
     name="EGRESS_ANNOUNCE_SECONDS",
     programs=("redirect",),

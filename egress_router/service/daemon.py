@@ -14,6 +14,7 @@ from egress_router.config.daemon import DaemonConfig, parse_daemon
 from egress_router.errors import ConfigurationError, Problem
 from egress_router.service import metrics, process, signals
 from egress_router.service.admin import AdminEndpoint, open_port, open_unix_socket
+from egress_router.service.connection_log import ConnectionLog
 from egress_router.service.events import CONFIGURATION_WARNING, DAEMON_STARTED
 from egress_router.service.health import Readiness
 from egress_router.service.lifecycle import Lifecycle, run_lifecycle
@@ -64,6 +65,7 @@ class Service:
         age_s = process.observe_age_s()
         self.readiness = Readiness(mode, age_s=age_s)
         self.metrics = Metrics()
+        self.connection_log = ConnectionLog(config.record_every)
         self.reload = Reloader(mode, environment, lifecycle, poll_s=config.reload_s)
         self._started_at = time.time() - age_s
         self._status: list[Callable[[], Mapping[str, Any]]] = []
@@ -164,6 +166,7 @@ class Service:
         provide(metrics.LOOP_LAG, life.lag.largest_s)
         provide(metrics.LOOP_ERRORS, lambda: life.loop_errors.total)
         provide(metrics.HANDLER_ERRORS, lambda: life.tasks.failed_handlers)
+        provide(metrics.CONNECTION_RECORDS, self.connection_log.outcomes)
         provide(metrics.LOG_LINES_DROPPED, dropped_lines)
         provide(metrics.START_TIME, lambda: self._started_at)
         provide(metrics.CPU_SECONDS, process.observe_cpu_s)

@@ -284,6 +284,13 @@ HANDLER_ERRORS = Metric(
     kind="counter",
     help="connections and requests ended by an unforeseen error",
 )
+CONNECTION_RECORDS = Metric(
+    name="egress_router_connection_records_total",
+    kind="counter",
+    help="connections that were carried, by what became of their line: written, left_out "
+    "(EGRESS_CONNECTION_LOG), over_limit (more than 2000 a second), lost (events of the kernel)",
+    labels=("outcome",),
+)
 LOG_LINES_DROPPED = Metric(
     name="egress_router_log_lines_dropped_total",
     kind="counter",

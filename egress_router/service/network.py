@@ -77,6 +77,11 @@ class NetworkWatch:
         return self._look.router if self._look else None
 
     @property
+    def may_repair(self) -> bool:
+        """Whether this daemon may change the network; only once `open` has returned."""
+        return self._keeper is not None and self._keeper.may_repair
+
+    @property
     def sound(self) -> bool:
         """Whether the last look found everything as it should be."""
         look = self._look
@@ -245,7 +250,7 @@ class NetworkWatch:
                 for one in look.gateways
             ],
             "cluster_link": router.cluster,
-            "repairs": "on" if keeper.may_repair else "off: needs CAP_NET_ADMIN",
+            "repairs": f"off: needs {keeper.lacks}" if keeper.lacks else "on",
             **(self._traffic.status() if self._traffic else {}),
             "conflict_watch": "on" if self._guard.may_watch else "off: needs CAP_NET_RAW",
         }

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from egress_router.modes.http.failure import FailureError
     from egress_router.policy.prefixes import IPAddress
     from egress_router.policy.target import Target
+    from egress_router.service.connection_log import ConnectionLog
     from egress_router.service.events import Event
 
 
@@ -102,7 +103,8 @@ class Record:
 class Ledger:
     """The counts of one daemon; `close` writes a record's line."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: ConnectionLog) -> None:
+        self._log = log
         self.ended: dict[tuple[str, ...], int] = {
             (kind, verdict): 0 for kind in KINDS for verdict in VERDICTS
         }
@@ -138,6 +140,8 @@ class Ledger:
         rule = record.rule
         # Line and text: after a reload another rule may stand at the line.
         self.decisions.add((rule.line, rule.text, verdict) if rule else (0, "", verdict))
+        if verdict is ALLOWED and not self._log.takes():
+            return
         log_event(
             _EVENTS[verdict],
             id=f"{record.number:x}",

@@ -73,7 +73,7 @@ class Serving:
         self._shared = Shared(
             uplink=Uplink(config, self._resolver, poller),
             carrier=Carrier(poller, idle_s=times.tunnel_s, wheel=wheel),
-            ledger=Ledger(),
+            ledger=Ledger(service.connection_log),
             wheel=wheel,
             ticks=phase_ticks(wheel, times),
             head_limits=HeadLimits(
