@@ -431,7 +431,7 @@ FIELDS = tuple(field.name for field in dataclasses.fields(Facts))
 
 @given(st.fixed_dictionaries({name: st.sampled_from(sorted(FAULTS)) for name in FIELDS}))
 def test_faults_in_any_mixture(sources: dict[str, str]) -> None:
-    """Whatever comes together, each check has its say, once for each thing, and only on its ground."""
+    """Whatever comes together, each check has its say, and only on its ground."""
     facts = Facts(**{name: getattr(FAULTS[fault][0], name) for name, fault in sources.items()})
     findings = judge(facts)
     assert {finding.check for finding in findings} == {check.name for check in CHECKS}
