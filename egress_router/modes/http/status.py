@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from egress_router.net.resolver import Resolver
     from egress_router.policy.rules import Policy
 
+NO_RULE = "none decided"
 _PLURAL = {"request": "requests", "tunnel": "tunnels"}
 
 
@@ -31,8 +32,8 @@ def proxy_status(
         "rules": len(policy.rules),
         "connections": admission.active,
         "connection_limit": admission.limit,
-        "up_bytes": int(passed["up",]),
-        "down_bytes": int(passed["down",]),
+        "from_clients_bytes": int(passed["up",]),
+        "to_clients_bytes": int(passed["down",]),
         "served": [
             {
                 "kind": _PLURAL[kind],
@@ -41,18 +42,18 @@ def proxy_status(
             }
             for kind in KINDS
         ],
-        "decided": _decided(ledger),
+        "by_rule": _by_rule(ledger),
         "nameservers": nameserver_rows(resolver.nameservers()),
         "recent_denials": ledger.denials.table(),
         "recent_failures": ledger.failures.table(),
     }
 
 
-def _decided(ledger: Ledger) -> list[dict[str, Any]]:
+def _by_rule(ledger: Ledger) -> list[dict[str, Any]]:
     """What each line of the list has decided, in their order; without a line: what none matched."""
     rows: dict[tuple[int | str, str], dict[str, Any]] = {}
     for (line, text, verdict), count in sorted(ledger.decisions.counts.items(), key=_line):
-        start: dict[str, Any] = {"line": line or None, "rule": text or None}
+        start: dict[str, Any] = {"line": line or None, "rule": text or NO_RULE}
         rows.setdefault((line, text), start | dict.fromkeys(VERDICTS, 0))[verdict] = count
     return list(rows.values())
 

@@ -33,11 +33,11 @@ def test_what_each_line_decided() -> None:
         (OTHER, OTHER, OTHER),
     ):
         ledger.decisions.add((line, text, verdict))
-    rows = document(ledger)["decided"]
+    rows = document(ledger)["by_rule"]
     assert [(row["line"], row["rule"]) for row in rows] == [
         (1, "!a.test"),
         (2, "*.b.test"),
-        (None, None),
+        (None, "none decided"),
         (OTHER, OTHER),
     ]
     assert (rows[1][ALLOWED], rows[1][REFUSED], rows[1][FAILED]) == (2, 0, 1)
@@ -47,5 +47,5 @@ def test_the_rest() -> None:
     """Counts and limits stand as they are."""
     told = document(Ledger())
     assert (told["rules"], told["connections"], told["connection_limit"]) == (2, 3, 100)
-    assert (told["up_bytes"], told["down_bytes"]) == (10, 20)
+    assert (told["from_clients_bytes"], told["to_clients_bytes"]) == (10, 20)
     assert [row["kind"] for row in told["served"]] == ["requests", "tunnels"]
