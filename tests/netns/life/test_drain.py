@@ -80,7 +80,7 @@ def test_a_thousand_tunnels_and_half_read_requests(router: Build, until: Until, 
         ended_by(sock)
     lines = one.lines("http_allowed" if mode == "http" else "dns_forwarded")
     ends = [line.get("note" if mode == "http" else "reason") for line in lines]
-    assert ends.count("closed") == TUNNELS // 2 + 1
+    assert ends.count("closed") > TUNNELS // 2
     assert ends.count("cut") >= TUNNELS // 2
     assert len(one.lines("daemon_cut")) == 1
 
