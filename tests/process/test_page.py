@@ -99,7 +99,8 @@ class Daemon:
         )
         listener = open_port(ip_address("127.0.0.1"), 0)
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        self._task = asyncio.ensure_future(endpoint.serve(listener))
+        endpoint.add([listener])
+        self._task = asyncio.ensure_future(endpoint.serve())
         self._loop = asyncio.get_running_loop()
         self._started.set()
         await asyncio.gather(self._task, return_exceptions=True)
