@@ -93,11 +93,19 @@ def daemon(tmp_path: Path) -> Iterator[Callable[[dict[str, Any]], Daemon]]:
         one.stop()
 
 
-@pytest.fixture
-def page(tmp_path: Path) -> Iterator[Page]:
-    """A browser of its own."""
-    with Page(None, tmp_path) as page:
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """One browser for all tests; to start one takes longer than most of them."""
+    with Page(None, tmp_path_factory.mktemp("browser")) as page:
         yield page
+
+
+@pytest.fixture
+def page(browser: Page) -> Page:
+    """The browser with an empty page, and nothing to complain of yet."""
+    browser.forget()
+    browser.look(*DESK, "light")
+    return browser
 
 
 def test_markup_stays_text(daemon: Callable[..., Daemon], page: Page) -> None:
