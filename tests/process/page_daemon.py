@@ -45,7 +45,8 @@ async def serve(path: Path) -> None:
     listener = open_port(ip_address("127.0.0.1"), 0)
     sys.stdout.write(f"http://127.0.0.1:{listener.getsockname()[1]}/\n")
     sys.stdout.flush()
-    await endpoint.serve(listener)
+    endpoint.add([listener])
+    await endpoint.serve()
 
 
 if __name__ == "__main__":
