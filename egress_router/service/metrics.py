@@ -241,7 +241,7 @@ DNS_ACTIVE = Metric(
 DNS_BYTES = Metric(
     name="egress_router_dns_bytes_total",
     kind="counter",
-    help="bytes of connections that have ended; up: from clients, down: to them",
+    help="bytes passed on by the daemon; up: from clients, down: to them",
     unit="bytes",
     labels=("port", "direction"),
 )

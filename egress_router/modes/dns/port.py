@@ -254,6 +254,12 @@ class Connection:
         """Whether it is connected to one of these."""
         return self._record.leads_to(target_port, addresses)
 
+    @property
+    def moved(self) -> tuple[int, int]:
+        """Bytes by the client and by the partner so far."""
+        relay = self._relay
+        return (0, 0) if relay is None else (relay.bytes_up, relay.bytes_down)
+
     def revoke(self, reason: str) -> None:
         """Ends it, for the list does not lead there any more."""
         self._revoked = reason
