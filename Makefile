@@ -6,7 +6,7 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 JOBS    ?= 2
 SYSTEM  := python3-venv nftables libnftables1 iproute2 tcpdump conntrack curl procps iputils-ping \
-           iputils-arping util-linux nginx-light wget git openssl dnsmasq-base
+           iputils-arping util-linux nginx-light wget git openssl dnsmasq-base prometheus
 ENGINES := podman buildah crun conmon catatonit fuse-overlayfs uidmap mmdebstrap
 BROWSER := chromium
 PEERS   := wrk squid tinyproxy haproxy

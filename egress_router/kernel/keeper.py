@@ -178,7 +178,9 @@ class Keeper:
         """What has passed so far; None if there is no router. Raises KernelError."""
         if self._router is None:
             return None
-        return observe_traffic(self._netlink, self._router, tally=self.may_repair)
+        return observe_traffic(
+            self._netlink, self._router, self._forward_table, tally=self.may_repair
+        )
 
     def put_forwards(self, text: str, judge: ForwardJudge) -> None:
         """Puts DNS mode's table in force, and forgets flows that contradict it."""

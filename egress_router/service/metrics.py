@@ -219,6 +219,19 @@ DNS_CONNECTIONS = Metric(
     help="connections by port and verdict: forwarded, failed (no partner), refused (the limit)",
     labels=("port", "verdict"),
 )
+DNS_KERNEL_CONNECTIONS = Metric(
+    name="egress_router_dns_kernel_connections_total",
+    kind="counter",
+    help="connections that the kernel has carried (EGRESS_DNS_PROXY_DATAPATH)",
+    labels=("protocol", "port"),
+)
+DNS_KERNEL_BYTES = Metric(
+    name="egress_router_dns_kernel_bytes_total",
+    kind="counter",
+    help="bytes that the kernel has carried, IP headers included",
+    unit="bytes",
+    labels=("protocol", "port", "direction"),
+)
 DNS_ACTIVE = Metric(
     name="egress_router_dns_active_connections",
     kind="gauge",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from egress_router.modes.http.refusals import Refusals
 from egress_router.service import events
+from egress_router.service.connection_log import ConnectionLog
 from egress_router.service.logs import log_event
 from egress_router.service.series import OTHER, Counts
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from egress_router.modes.http.failure import FailureError
     from egress_router.policy.prefixes import IPAddress
     from egress_router.policy.target import Target
-    from egress_router.service.connection_log import ConnectionLog
     from egress_router.service.events import Event
 
 
@@ -103,8 +103,8 @@ class Record:
 class Ledger:
     """The counts of one daemon; `close` writes a record's line."""
 
-    def __init__(self, log: ConnectionLog) -> None:
-        self._log = log
+    def __init__(self, log: ConnectionLog | None = None) -> None:
+        self._log = log or ConnectionLog(1)
         self.ended: dict[tuple[str, ...], int] = {
             (kind, verdict): 0 for kind in KINDS for verdict in VERDICTS
         }
