@@ -88,6 +88,7 @@ class Service:
     def started(self) -> None:
         """Says that the mode serves: from now on a stop is a drain."""
         self.lifecycle.started()
+        self.admin.wake()
         log_event(
             DAEMON_STARTED,
             mode=self.mode,
@@ -122,11 +123,10 @@ class Service:
         """
         self._warnings.append(source)
 
-    async def open_admin_port(self, addresses: Iterable[IPv4Address | IPv6Address]) -> None:
+    def open_admin_port(self, addresses: Iterable[IPv4Address | IPv6Address]) -> None:
         """Opens the admin port, if one is configured, on these cluster-side addresses."""
         if self.config.admin_port is not None:
-            sockets = [open_port(address, self.config.admin_port) for address in addresses]
-            await self.admin.listen(sockets)
+            self.admin.add([open_port(address, self.config.admin_port) for address in addresses])
 
     def status_document(self) -> dict[str, Any]:
         """The document of /status: what all daemons tell, then what the mode tells."""
@@ -191,10 +191,10 @@ def run_daemon(mode: Mode[Config], environment: Environment) -> int:
 
     async def serve(lifecycle: Lifecycle) -> None:
         service = Service(mode.name, daemon_config, lifecycle, environment)
-        # A task of its own: aiohttp is imported while the mode waits for the kernel or a resolver,
-        # and the endpoint outlives the mode, so that a drain can be watched to its end.
-        listener = open_unix_socket(mode.name)
-        lifecycle.tasks.start_vital("admin endpoint", service.admin.serve(listener))
+        # A task of its own: the endpoint outlives the mode, so that a drain can be watched to its
+        # end.
+        service.admin.add([open_unix_socket(mode.name)])
+        lifecycle.tasks.start_vital("admin endpoint", service.admin.serve())
         try:
             await mode.serve(mode_config, service)
         finally:

@@ -7,6 +7,7 @@ from typing import Any
 
 from egress_router.modes.http.ledger import ALLOWED, FAILED, REFUSED, Ledger
 from egress_router.modes.http.status import proxy_status
+from egress_router.service.connection_log import ConnectionLog
 from egress_router.service.series import OTHER
 
 
@@ -23,7 +24,7 @@ def document(ledger: Ledger) -> dict[str, Any]:
 
 def test_what_each_line_decided() -> None:
     """One row for each line, in the list's order; what no line matched, and the rest, last."""
-    ledger = Ledger()
+    ledger = Ledger(ConnectionLog(0))
     for line, text, verdict in (
         (0, "", REFUSED),
         (2, "*.b.test", ALLOWED),
@@ -45,7 +46,7 @@ def test_what_each_line_decided() -> None:
 
 def test_the_rest() -> None:
     """Counts and limits stand as they are."""
-    told = document(Ledger())
+    told = document(Ledger(ConnectionLog(0)))
     assert (told["rules"], told["connections"], told["connection_limit"]) == (2, 3, 100)
     assert (told["from_clients_bytes"], told["to_clients_bytes"]) == (10, 20)
     assert [row["kind"] for row in told["served"]] == ["requests", "tunnels"]
