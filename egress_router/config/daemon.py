@@ -12,11 +12,13 @@ from egress_router.config.settings import (
     read_port,
     read_seconds,
 )
-from egress_router.config.text import Problems
+from egress_router.config.text import Problems, parse_decimal, quote
 from egress_router.errors import ConfigurationError, Problem
 
 LOG_FORMATS = ("json", "text")
 LOG_LEVELS = ("debug", "info", "warning", "error")
+WORKERS_AUTO = "auto"
+WORKERS_MAX = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +33,8 @@ class LogConfig:
 class DaemonConfig:
     """What lifecycle, logs, admin endpoint and watch need to know.
 
-    `warnings`: variables that look mistyped.
+    `workers` None: as many as there are processors to use. `warnings`: variables that look
+    mistyped.
     """
 
     log: LogConfig
@@ -39,6 +42,7 @@ class DaemonConfig:
     watch_s: float
     reload_s: float
     interface: str | None
+    workers: int | None
     warnings: tuple[str, ...] = ()
 
 
@@ -72,8 +76,23 @@ def parse_daemon(environment: Environment) -> DaemonConfig:
         interface=read_link_name(
             environment, variables.INTERFACE, Problems(variables.INTERFACE.name, found)
         ),
+        workers=_parse_workers(environment, found),
         warnings=variables.unknown_variables(environment.variables),
     )
     if found:
         raise ConfigurationError(tuple(found))
     return config
+
+
+def _parse_workers(environment: Environment, found: list[Problem]) -> int | None:
+    text = environment.get(variables.WORKERS) or WORKERS_AUTO
+    if text == WORKERS_AUTO:
+        return None
+    count = parse_decimal(text)
+    if count is not None and 1 <= count <= WORKERS_MAX:
+        return count
+    Problems(variables.WORKERS.name, found).add(
+        f"{quote(text)} is invalid: expected `{WORKERS_AUTO}` or a whole number from 1 to "
+        f"{WORKERS_MAX}"
+    )
+    return None

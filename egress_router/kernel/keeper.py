@@ -63,9 +63,12 @@ class Look:
 
 
 class Keeper:
-    """`config` None: keep what is found. `interface` None: find the egress link."""
+    """`config` None: keep what is found. `interface` None: find the egress link.
 
-    def __init__(
+    `repairs`: whether it mends what it may, or only looks.
+    """
+
+    def __init__(  # noqa: PLR0913 - what one daemon keeps, each by its name
         self,
         *,
         config: InitConfig | None,
@@ -73,9 +76,9 @@ class Keeper:
         nameservers: tuple[Address, ...],
         claim: ClaimConfig,
         forwards: bool = False,
+        repairs: bool = True,
     ) -> None:
-        capabilities = observe_capabilities()
-        self.may_repair = "CAP_NET_ADMIN" in capabilities
+        self.may_repair = repairs and "CAP_NET_ADMIN" in observe_capabilities()
         self._config = config
         self._interface = interface
         self._nameservers = nameservers

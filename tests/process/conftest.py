@@ -153,6 +153,7 @@ def tiny_environment(tiny: tuple[Path, str]) -> dict[str, str]:
     return {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": f"{ROOT}:{folder}",
+        "EGRESS_WORKERS": "1",
         "PYTHONDONTWRITEBYTECODE": os.environ.get("PYTHONDONTWRITEBYTECODE", ""),
     }
 

@@ -100,9 +100,13 @@ class Record:
 
 
 class Ledger:
-    """The counts of one daemon; `close` writes a record's line."""
+    """The counts of one process; `close` writes a record's line.
 
-    def __init__(self) -> None:
+    `id_prefix` makes the ids of its lines the daemon's own.
+    """
+
+    def __init__(self, id_prefix: str = "") -> None:
+        self._id_prefix = id_prefix
         self.ended: dict[tuple[str, ...], int] = {
             (kind, verdict): 0 for kind in KINDS for verdict in VERDICTS
         }
@@ -140,7 +144,7 @@ class Ledger:
         self.decisions.add((rule.line, rule.text, verdict) if rule else (0, "", verdict))
         log_event(
             _EVENTS[verdict],
-            id=f"{record.number:x}",
+            id=f"{self._id_prefix}{record.number:x}",
             client=record.client,
             kind=record.kind,
             method=record.method,
