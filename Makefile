@@ -6,8 +6,9 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 JOBS    ?= 2
 SYSTEM  := python3-venv nftables libnftables1 iproute2 tcpdump conntrack curl procps iputils-ping \
-           iputils-arping util-linux nginx-light wget git openssl dnsmasq-base
+           iputils-arping util-linux nginx-light wget git openssl dnsmasq-base prometheus
 ENGINES := podman buildah crun conmon catatonit fuse-overlayfs uidmap mmdebstrap
+BROWSER := chromium
 PEERS   := wrk squid tinyproxy haproxy
 
 # `make images`: where they go, what they are built on (unset: what the Containerfiles name), by what.
@@ -28,7 +29,7 @@ help:
 demo: $(STAMP) system
 	$(BIN)/egress-router lab
 
-test: SYSTEM += $(ENGINES)
+test: SYSTEM += $(ENGINES) $(BROWSER)
 test: lint system $(BIN)/kubectl
 	$(BIN)/pytest -n $(JOBS) $(PYTEST_ARGS)
 

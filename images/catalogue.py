@@ -10,8 +10,9 @@ from dataclasses import dataclass
 DAEMON_UID = 10001  # above what distributions give to their own users; any other works as well
 INIT_UID = 0  # a capability added to a container is in force for root alone
 
-# The daemons' own needs: event loop, admin endpoint, logs, metrics, and a look at the network.
-_DAEMON = ("aiohttp", "prometheus-client", "pyroute2", "structlog", "uvloop")
+# The daemons' own needs: event loop, admin endpoint, logs, metrics, a look at the network; and
+# dnslib, with which `doctor` asks the nameservers in each of them.
+_DAEMON = ("aiohttp", "dnslib", "prometheus-client", "pyroute2", "structlog", "uvloop")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +57,7 @@ IMAGES = (
         program="http",
         title="Egress router: HTTP proxy",
         uid=DAEMON_UID,
-        requires=(*_DAEMON, "dnslib"),
+        requires=_DAEMON,
         nftables=False,
     ),
     # nftables for EGRESS_DNS_PROXY_DATAPATH=kernel.
@@ -64,7 +65,7 @@ IMAGES = (
         program="dns",
         title="Egress router: forwards ports to names",
         uid=DAEMON_UID,
-        requires=(*_DAEMON, "dnslib"),
+        requires=_DAEMON,
         nftables=True,
     ),
 )

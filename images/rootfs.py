@@ -59,7 +59,7 @@ UNUSED = (
     rf"{PYTHON}/(config-|sitecustomize)",  # for compiling extensions; for crash reports of Ubuntu
     r"usr/share/(applications|binfmts|doc|lintian|man|pixmaps|python3)/",
     r"usr/bin/(pdb3|py3|pydoc|pygettext)",
-    r"python3-nftables|dist-packages/nftables-.*\.egg-info",
+    r"dist-packages/nftables-",  # what pip would know of it; dpkg knows it already
 )
 SOURCES = re.compile(r"\.(c|h|pyi|pyx|pxd|pxi|hash)$")  # of compiled parts, and for type checkers
 SYSTEM_FILES = ("etc/ld.so.conf", "etc/ld.so.conf.d", "usr/lib/os-release", "usr/lib/locale/C.utf8")

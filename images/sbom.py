@@ -23,7 +23,7 @@ def write(image: Image, root: Path, debian: Mapping[str, tuple[str, str]], repor
     """Writes it into the image, at `/usr/share/sbom/NAME.cdx.json`."""
     installed = json.loads(report.read_text(encoding="utf-8"))["install"]
     own = next(root.glob("usr/local/lib/python3.*/dist-packages/egress_router-*.dist-info")).name
-    version = own.split("-")[1]
+    version = own.removesuffix(".dist-info").partition("-")[2]
     document = render(image, version, read_distribution(root), debian, installed)
     path = root / FOLDER / f"{image.name}.cdx.json"
     path.parent.mkdir(parents=True)

@@ -10,11 +10,18 @@ settings.load_profile("default")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--full-size`: crowds and transfers of the size that is promised, minutes instead of seconds.
+    """What `make test` does not need: sizes, and time saved while a test is written.
 
-    Wants `ulimit -n` at 20,000 or more, and `--timeout=0`.
+    `--full-size`: crowds and transfers of the size that is promised, minutes instead of seconds.
+
+    It wants `ulimit -n` at 20,000 or more, and `--timeout=0`.
     """
     parser.addoption("--full-size", action="store_true", help="tests of load in their full size")
+    parser.addoption(
+        "--images-in",
+        metavar="FOLDER",
+        help="build the images of tests/images there, and keep what may be used again",
+    )
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,8 @@ LOG_FORMATS = ("json", "text")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 WORKERS_AUTO = "auto"
 WORKERS_MAX = 64
+SAMPLED_MAX = 1_000_000
+_CONNECTION_LOG = {"full": 1, "off": 0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +35,8 @@ class LogConfig:
 class DaemonConfig:
     """What lifecycle, logs, admin endpoint and watch need to know.
 
-    `workers` None: as many as there are processors to use. `warnings`: variables that look
-    mistyped.
+    `workers` None: as many as there are processors to use. `record_every`: one in so many
+    connections has its line in the log; 0: none. `warnings`: variables that look mistyped.
     """
 
     log: LogConfig
@@ -43,6 +45,7 @@ class DaemonConfig:
     reload_s: float
     interface: str | None
     workers: int | None
+    record_every: int = 1
     warnings: tuple[str, ...] = ()
 
 
@@ -57,6 +60,20 @@ def parse_log(environment: Environment, found: list[Problem]) -> LogConfig:
         format=read_choice(environment, variables.LOG_FORMAT, format_problems, LOG_FORMATS),
         level=level or "info",
     )
+
+
+def parse_connection_log(text: str, problems: Problems) -> int:
+    """`full`, `off` or `sampled:N`: one in how many connections has a line, 0 for none."""
+    if text in _CONNECTION_LOG:
+        return _CONNECTION_LOG[text]
+    kind, colon, number = text.partition(":")
+    every = parse_decimal(number)
+    if kind == "sampled" and colon and every is not None and 2 <= every <= SAMPLED_MAX:
+        return every
+    problems.add(
+        f"{quote(text)} is invalid: expected full, off or sampled:N, N from 2 to {SAMPLED_MAX}"
+    )
+    return 1
 
 
 def parse_daemon(environment: Environment) -> DaemonConfig:
@@ -77,6 +94,10 @@ def parse_daemon(environment: Environment) -> DaemonConfig:
             environment, variables.INTERFACE, Problems(variables.INTERFACE.name, found)
         ),
         workers=_parse_workers(environment, found),
+        record_every=parse_connection_log(
+            environment.get(variables.CONNECTION_LOG) or "",
+            Problems(variables.CONNECTION_LOG.name, found),
+        ),
         warnings=variables.unknown_variables(environment.variables),
     )
     if found:

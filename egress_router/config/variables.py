@@ -155,7 +155,8 @@ SERVICE_HOST = Variable(
 ADMIN_PORT = Variable(
     name="EGRESS_ADMIN_PORT",
     programs=("init", *ALL_DAEMONS),
-    meaning="also serve /healthz, /readyz, /status and /metrics on this port, cluster side only; "
+    meaning="also serve /healthz, /readyz, /status, /metrics and a status page on this port, "
+    "cluster side only; "
     "give init the same value, so that a fallback does not redirect the port",
 )
 LOG_FORMAT = Variable(
@@ -168,6 +169,13 @@ LOG_LEVEL = Variable(
     programs=("init", *ALL_DAEMONS),
     default="info",
     meaning="`debug`, `info`, `warning` or `error`",
+)
+CONNECTION_LOG = Variable(
+    name="EGRESS_CONNECTION_LOG",
+    programs=ALL_DAEMONS,
+    default="full",
+    meaning="a line for each connection that was carried, when it has ended: `full`, `off`, or "
+    "`sampled:N`, one in N (2 to 1000000); those refused or failed have theirs always",
 )
 ANNOUNCE = Variable(
     name="EGRESS_ANNOUNCE_SECONDS",

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from egress_router.plan.state import Link
 
 NEEDS_RAW = (
-    "needs CAP_NET_RAW: run this in a debug container (kubectl debug -it POD --image=IMAGE "
-    "--profile=netadmin)"
+    "needs CAP_NET_RAW: kubectl debug -it POD --image=IMAGE --profile=netadmin -- "
+    "egress-router doctor"
 )
 STRICT = 1  # rp_filter: RFC 3704 strict
 

@@ -4,8 +4,8 @@
 2. What is wanted comes from the configuration, if the daemon has init's; else it is what the first
    sound look finds. A source that was not there then means that init has gone on, or run again: its
    default route is the last thing that init adds, and nothing that drifts brings a source along.
-3. Without CAP_NET_ADMIN the table cannot be listed: the canary stands for it, and nothing is
-   repaired.
+3. Without CAP_NET_ADMIN, or without libnftables, the table cannot be listed: the canary stands for
+   it, and nothing is repaired.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from egress_router.kernel.forwards import ForwardTable
 from egress_router.kernel.host import observe_flow_count
 from egress_router.kernel.namespace import Namespace
 from egress_router.kernel.netlink import Netlink
-from egress_router.kernel.nft import Nft
+from egress_router.kernel.nft import Nft, nft_installed
 from egress_router.kernel.signs import canary_sings, wake_neighbour
 from egress_router.kernel.traffic import observe_traffic
 from egress_router.plan.desired import desired_state
-from egress_router.plan.drift import Finding, find_drift
+from egress_router.plan.diff import table_steps
+from egress_router.plan.drift import TABLE, Finding, find_drift
+from egress_router.plan.flows import FlowJudge
 from egress_router.plan.snapshot import Router, find_router, snapshot_state
 from egress_router.plan.state import (
     CLUSTER_TABLE,
@@ -78,7 +80,14 @@ class Keeper:
         forwards: bool = False,
         repairs: bool = True,
     ) -> None:
-        self.may_repair = repairs and "CAP_NET_ADMIN" in observe_capabilities()
+        capabilities = observe_capabilities()
+        self.lacks: str | None = None  # what it would need to repair
+        if not repairs:
+            self.lacks = "to be the first process"
+        elif "CAP_NET_ADMIN" not in capabilities:
+            self.lacks = "CAP_NET_ADMIN"
+        elif not nft_installed():  # an image whose program loads no rulesets comes without
+            self.lacks = "libnftables, which this image does not have"
         self._config = config
         self._interface = interface
         self._nameservers = nameservers
@@ -92,6 +101,11 @@ class Keeper:
         self._kept_sources: frozenset[Address] = frozenset()
         self._cluster_defaults: tuple[Route, ...] = ()
         self._router: Router | None = None
+
+    @property
+    def may_repair(self) -> bool:
+        """Whether it has all that it takes to repair."""
+        return self.lacks is None
 
     def close(self) -> None:
         """Closes the sockets and ends the nftables worker."""
@@ -121,6 +135,9 @@ class Keeper:
         repaired: tuple[Finding, ...] = ()
         if self.may_repair and any(finding.repairable for finding in findings):
             failure, repaired, findings = self._repair(findings)
+            if self._config is not None and any(one.kind == TABLE for one in repaired):
+                # What came by meanwhile, or under another list, keeps its translation otherwise.
+                self._forget_contradictions(self._config, observed, desired)
         link = observed.link(desired.egress)
         return Look(
             router=router or self._find_again(),
@@ -131,11 +148,45 @@ class Keeper:
             gateways=self._observe_gateways(router),
         )
 
+    def reconfigure(self, config: InitConfig) -> int:
+        """Puts other destinations in force; how many tracked connections were forgotten for them.
+
+        The table alone is replaced, in one transaction that the kernel has looked at before. Raises
+        EgressRouterError with everything as it was.
+        """
+        before, self._config = self._config, config
+        try:
+            observed = self._observe()
+            desired = self._desire(observed)
+            if isinstance(desired, str):
+                raise KernelError("replace the nftables table", desired)  # noqa: TRY301 - undone below
+            if table_steps(observed, desired):  # comments alone leave the counters as they are
+                self._session().check(desired.table)
+                self._session().load(desired.table)
+        except BaseException:
+            self._config = before
+            raise
+        return self._forget_contradictions(config, observed, desired)
+
+    def _forget_contradictions(
+        self, config: InitConfig, observed: Observed, desired: Desired
+    ) -> int:
+        return self.forget(
+            FlowJudge(
+                config.destinations,
+                local=tuple(a.interface.ip for a in observed.addresses_on(desired.cluster)),
+                sources=tuple(source.address for source in config.identity.sources),
+                admin_port=config.admin_port,
+            )
+        )
+
     def observe_traffic(self) -> Traffic | None:
         """What has passed so far; None if there is no router. Raises KernelError."""
         if self._router is None:
             return None
-        return observe_traffic(self._netlink, self._router, tally=self.may_repair)
+        return observe_traffic(
+            self._netlink, self._router, self._forward_table, tally=self.may_repair
+        )
 
     def put_forwards(self, text: str, judge: ForwardJudge) -> None:
         """Puts DNS mode's table in force, and forgets flows that contradict it."""

@@ -15,10 +15,12 @@ from egress_router.errors import KernelError
 from egress_router.kernel import decode, devconf, netns
 from egress_router.plan.drift import render_route, render_rule
 from egress_router.plan.state import (
+    ACCOUNTING,
     LINK_GROUP,
     LOW_PORTS,
     MARK,
     PROTOCOL,
+    TIMESTAMPS,
     Link,
     LinkAddress,
     Neighbour,
@@ -38,6 +40,7 @@ _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 _GONE = {errno.ESRCH, errno.ENOENT, errno.EADDRNOTAVAIL, errno.ENODEV}
 _NODAD = 0x02  # IFA_F_NODAD
 _PROC_SYS = Path("/proc/sys")
+_WELCOME = (LOW_PORTS, ACCOUNTING, TIMESTAMPS)
 _SCTP = Path("/proc/sys/net/netfilter/nf_conntrack_sctp_timeout_established")
 _REMEDIES = {
     errno.EPERM: "init needs CAP_NET_ADMIN",
@@ -253,11 +256,10 @@ class Netlink:
 def observe_sysctls(links: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """The values under /proc/sys that the plan may want changed; absent ones are left out.
 
-    So is the first port that needs no capability where it cannot be set: it is welcome, not needed.
+    So are those that are welcome and not needed, where they cannot be set.
     """
     paths = ["net/ipv6/conf/all/forwarding", *(f"net/ipv6/conf/{n}/disable_ipv6" for n in links)]
-    if os.access(_PROC_SYS / LOW_PORTS, os.W_OK):
-        paths.append(LOW_PORTS)
+    paths += [path for path in _WELCOME if os.access(_PROC_SYS / path, os.W_OK)]
     values = []
     for path in paths:
         try:

@@ -9,6 +9,7 @@ it was right after loading. A table whose listing still has that digest is intac
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -34,6 +35,11 @@ _LIST = f"list table inet {TABLE}"
 _SEAL = re.compile(r"\n?\tset seal \{\n.*?\n\t\}\n", re.DOTALL)
 _SEAL_COMMENT = re.compile(r'comment "([0-9a-f]+)"')
 _READ_BYTES = 1 << 20
+
+
+def nft_installed() -> bool:
+    """Whether there is a binding of libnftables that the worker could load."""
+    return importlib.util.find_spec("nftables") is not None
 
 
 class Nft:

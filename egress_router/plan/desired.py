@@ -23,12 +23,14 @@ from egress_router.errors import ConfigurationError, KernelError, Problem
 from egress_router.plan import links
 from egress_router.plan.ruleset import RulesetSpec, render_ruleset
 from egress_router.plan.state import (
+    ACCOUNTING,
     CLUSTER_TABLE,
     LOW_PORTS,
     MAIN_TABLE,
     MARK,
     PROTOCOL,
     RULE_PRIORITY,
+    TIMESTAMPS,
     UNREACHABLE_METRIC,
     Desired,
     LinkAddress,
@@ -203,9 +205,18 @@ def _settings(config: InitConfig, egress: str, cluster: str) -> tuple[Setting, .
 
 def _welcome_sysctls(config: InitConfig, observed: Observed) -> tuple[Sysctl, ...]:
     """What is of use and not needed: set where it can be, left to the pod's spec elsewhere."""
-    if config.mode is not RouterMode.DNS_PROXY or LOW_PORTS not in dict(observed.sysctls):
-        return ()
-    return (Sysctl(path=LOW_PORTS, value="0", purpose="ports below 1024 without capabilities"),)
+    welcome = []
+    if config.mode is RouterMode.DNS_PROXY:
+        welcome.append((LOW_PORTS, "0", "ports below 1024 without capabilities"))
+    if config.mode is not RouterMode.HTTP_PROXY:  # whose connections the kernel never carries
+        welcome.append((ACCOUNTING, "1", "bytes in the connection log"))
+        welcome.append((TIMESTAMPS, "1", "times in the connection log"))
+    possible = dict(observed.sysctls)
+    return tuple(
+        Sysctl(path=path, value=value, purpose=purpose)
+        for path, value, purpose in welcome
+        if path in possible
+    )
 
 
 def _sysctls(config: InitConfig, egress: str) -> tuple[Sysctl, ...]:

@@ -165,7 +165,7 @@ def diff_state(observed: Observed, desired: Desired) -> tuple[Step, ...]:
     if recreate:
         observed = _without_link(observed, desired.egress)
     return (
-        *_table_steps(observed, desired),
+        *table_steps(observed, desired),
         *([DeleteLink(name=desired.egress)] if recreate else []),
         *_link_steps(None if recreate else link, desired),
         *_claim_steps(observed, desired),
@@ -227,7 +227,8 @@ def _without_link(observed: Observed, name: str) -> Observed:
     )
 
 
-def _table_steps(observed: Observed, desired: Desired) -> list[Step]:
+def table_steps(observed: Observed, desired: Desired) -> list[Step]:
+    """What the table alone needs: nothing, or to be loaded."""
     table = observed.table
     if table is not None and table.intact and table.digest == ruleset_digest(desired.table):
         return []

@@ -23,10 +23,19 @@ class Finding:
     repairable: bool = True
 
 
+_OTHER_TABLE = Finding(
+    kind=TABLE,
+    detail="the nftables table was loaded for another configuration than this daemon's",
+)
+
+
 def find_drift(observed: Observed, desired: Desired) -> tuple[Finding, ...]:
     """Everything that differs from the desired state, in the order of `KINDS`."""
     stated = map(_finding, diff.diff_state(observed, desired))
     found = [*_dark_links(observed, desired), *(finding for finding in stated if finding)]
+    table = observed.table
+    if table is not None and table.ours and table.intact:  # nobody touched it, so it is no drift
+        found = [_OTHER_TABLE if one.kind == TABLE else one for one in found]
     return tuple(sorted(dict.fromkeys(found), key=lambda finding: KINDS.index(finding.kind)))
 
 

@@ -19,6 +19,9 @@ PROTOCOL = 86  # rtm_protocol, frp_protocol and ifa_proto of all we add: how a r
 MARK = 0x2000_0000  # one high bit; Kubernetes' and the meshes' marks live in the low half
 UNREACHABLE_METRIC = 0xFFFF_FFFF  # the last resort: any other default route comes before it
 LOW_PORTS = "net/ipv4/ip_unprivileged_port_start"  # for both families, below /proc/sys
+# Bytes and times of tracked connections, for the connection log; of this network namespace alone.
+ACCOUNTING = "net/netfilter/nf_conntrack_acct"
+TIMESTAMPS = "net/netfilter/nf_conntrack_timestamp"
 LINK_GROUP = 86  # link group of a link that we made, and so may unmake; set as it is made
 
 

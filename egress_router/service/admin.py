@@ -1,4 +1,4 @@
-"""The admin endpoint: /healthz, /readyz, /status and /metrics, read only.
+"""The admin endpoint: /healthz, /readyz, /status, /metrics and a page at /, read only.
 
 1. It always answers on an abstract Unix socket of the pod's network namespace,
    `@egress-router/<mode>`: no file, no port, nothing reachable from outside the pod.
@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import json
 import socket
 from typing import TYPE_CHECKING, Any
 
 from egress_router.config.variables import ADMIN_PORT
 from egress_router.errors import KernelError
 from egress_router.service.admin_socket import SOCKET_PREFIX, socket_name
+from egress_router.service.encoding import encode_document
 from egress_router.service.metric_registry import import_library
+from egress_router.service.page import load_page
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -38,6 +39,7 @@ BACKLOG = 128
 CONNECTIONS_LIMIT = 64
 IDLE_S = 15.0
 TEXT = "text/plain; charset=utf-8"
+HTML = "text/html; charset=utf-8"
 
 
 def open_unix_socket(mode: str) -> socket.socket:
@@ -145,29 +147,34 @@ class AdminEndpoint:
                 status=405, text="only GET and HEAD\n", headers={"Allow": "GET, HEAD"}
             )
         status, body, content_type = await self._document(request)
-        return web.Response(
-            status=status,
-            body=body,
-            headers={"Content-Type": content_type, "Cache-Control": "no-store"},
-        )
+        headers = {
+            "Content-Type": content_type,
+            "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff",  # a name in the status is no page either
+            "Referrer-Policy": "no-referrer",
+        }
+        if content_type == HTML:
+            headers["Content-Security-Policy"] = load_page()[1]
+        return web.Response(status=status, body=body, headers=headers)
 
     async def _document(self, request: web.BaseRequest) -> tuple[int, bytes, str]:
         match request.path:
+            case "/":
+                return 200, load_page()[0], HTML
             case "/healthz":
                 return 200, b"alive\n", TEXT
             case "/readyz":
                 return self._readyz()
             case "/status":
                 await self._read()
-                document = json.dumps(self._status(), default=str, ensure_ascii=False)
-                return 200, f"{document}\n".encode(), "application/json"
+                return 200, await encode_document(self._status()), "application/json"
             case "/metrics":
                 await asyncio.to_thread(import_library)
                 await self._read()
                 text, content_type = self._metrics.render(request.headers.get("Accept", ""))
                 return 200, text, content_type
             case _:
-                return 404, b"/healthz /readyz /status /metrics\n", TEXT
+                return 404, b"/ /healthz /readyz /status /metrics\n", TEXT
 
     def _readyz(self) -> tuple[int, bytes, str]:
         snapshot = self._readiness.snapshot()

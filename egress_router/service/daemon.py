@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_che
 from egress_router import __version__
 from egress_router.service import metrics, process
 from egress_router.service.admin import AdminEndpoint, open_port
+from egress_router.service.connection_log import ConnectionLog
 from egress_router.service.events import DAEMON_STARTED
 from egress_router.service.health import Readiness
 from egress_router.service.logs import dropped_lines, log_event
@@ -82,6 +83,7 @@ class Service:
         age_s = process.observe_age_s()
         self.readiness = Readiness(mode, age_s=age_s)
         self.metrics = Metrics()
+        self.connection_log = ConnectionLog(config.record_every)
         self.reload = Reloader(mode, environment, lifecycle, poll_s=config.reload_s, place=place)
         self._crew: Crew | None = None
         self._started_at = time.time() - age_s
@@ -226,6 +228,7 @@ class Service:
         provide(metrics.LOOP_LAG, life.lag.largest_s)
         provide(metrics.LOOP_ERRORS, lambda: life.loop_errors.total)
         provide(metrics.HANDLER_ERRORS, lambda: life.tasks.failed_handlers)
+        provide(metrics.CONNECTION_RECORDS, self.connection_log.outcomes)
         provide(metrics.LOG_LINES_DROPPED, dropped_lines)
         provide(metrics.START_TIME, lambda: self._started_at)
         provide(metrics.CPU_SECONDS, process.observe_cpu_s)

@@ -219,6 +219,35 @@ ADDRESS_CONFLICT = Event(
     fields=("address", "link", "holder"),
 )
 
+# --- what the kernel carries ---------------------------------------------------------------------
+NAT_FORWARDED = Event(
+    name="nat_forwarded",
+    level="info",
+    meaning="the kernel has forgotten a connection that it translated; seconds: to its last packet",
+    fields=(
+        "protocol",
+        "client",
+        "port",
+        "address",
+        "source",
+        "answered",
+        "bytes_up",
+        "packets_up",
+        "bytes_down",
+        "packets_down",
+        "started",
+        "seconds",
+        "target",
+        "rule",
+    ),
+)
+CONNECTION_LOG_LIMITED = Event(
+    name="connection_log_limited",
+    level="info",
+    meaning="connections that the kernel carries have no line, or not a whole one, without these",
+    fields=("missing",),
+)
+
 # --- the HTTP proxy ------------------------------------------------------------------------------
 _DECISION_FIELDS = (
     "id",

@@ -4,7 +4,7 @@
    `..data`, which is replaced as a whole. Each such folder is watched, and the file itself.
 2. A change is told once it is complete: at once when its writer has closed the file or a new one
    has been moved there; after PATIENCE_S while somebody holds it open, half written; after QUIET_S
-   where a file has gone, for editors remove one before they put the next.
+   where there is no file or an empty one, for editors remove one before they put the next.
 3. The kernel's notices may be missing: no inotify left on the node, a file system that has none, a
    mount that was replaced. So the file is looked at every `poll_s` too. All it takes is permission
    to read.
@@ -31,6 +31,7 @@ PATIENCE_S = 5.0
 LINKS_MAX = 40  # MAXSYMLINKS of the kernel
 _MOUNTS = Path("/proc/self/mountinfo")
 
+_SIZE = 2
 # Device, inode, size, times and links of a file; or why there is none.
 Signature: TypeAlias = tuple[int, ...] | str
 
@@ -120,7 +121,6 @@ class FileWatch:
         self._watched: dict[int, str] = {}
         self._trail = Trail(entries={}, file=self.path)
         self._seen: Signature = ""
-        self._delay_s: float | None = None  # how long to wait for more, after the last notice
         self._written = False  # somebody has written and not closed yet
         self._noticed = asyncio.Event()
 
@@ -141,30 +141,36 @@ class FileWatch:
     async def wait(self) -> None:
         """Returns when the file is another one, or holds something else, and is complete."""
         while True:
-            delay_s = await self._next(self._poll_s)
+            noticed = await self._next(self._poll_s)
             seen = await self._look()
-            if delay_s is None and seen == self._seen:
+            if not noticed and seen == self._seen:
                 continue
-            delay_s = QUIET_S if delay_s is None else delay_s
             while True:
-                more_s = await self._next(delay_s)
+                # Without notices nobody tells that a writer has closed.
+                delay_s = self._decide_delay(seen) if noticed else QUIET_S
+                noticed = await self._next(delay_s)
                 now = await self._look()
-                if more_s is None and now == seen:
+                if not noticed and now == seen:
                     break
-                seen, delay_s = now, QUIET_S if more_s is None else more_s
-            self._seen = seen
+                seen = now
+            self._seen, self._written = seen, False
             return
 
-    async def _next(self, timeout_s: float) -> float | None:
-        """How long to wait after the next notices; None if none came in time."""
+    async def _next(self, timeout_s: float) -> bool:
+        """Whether there were notices before that time was over."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._noticed.wait()
         except TimeoutError:
-            return None
+            return False
         self._noticed.clear()
-        delay_s, self._delay_s = self._delay_s, None
-        return delay_s
+        return True
+
+    def _decide_delay(self, seen: Signature) -> float:
+        """How long nothing more must happen until the file counts as complete (rule 2)."""
+        if isinstance(seen, str) or not seen[_SIZE]:
+            return QUIET_S
+        return PATIENCE_S if self._written else SETTLE_S
 
     def _read(self) -> None:
         from egress_router.kernel import inotify  # noqa: PLC0415 - loaded already, see _start
@@ -189,7 +195,6 @@ class FileWatch:
 
         complete = bool(mask & (inotify.CLOSE_WRITE | inotify.MOVED_TO))
         self._written = not complete and (self._written or bool(mask & inotify.MODIFY))
-        self._delay_s = SETTLE_S if complete else PATIENCE_S if self._written else QUIET_S
         self._noticed.set()
 
     def _start(self) -> None:

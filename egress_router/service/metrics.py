@@ -234,6 +234,19 @@ DNS_CONNECTIONS = Metric(
     labels=("port", "verdict"),
     merged="sum",
 )
+DNS_KERNEL_CONNECTIONS = Metric(
+    name="egress_router_dns_kernel_connections_total",
+    kind="counter",
+    help="connections that the kernel has carried (EGRESS_DNS_PROXY_DATAPATH)",
+    labels=("protocol", "port"),
+)
+DNS_KERNEL_BYTES = Metric(
+    name="egress_router_dns_kernel_bytes_total",
+    kind="counter",
+    help="bytes that the kernel has carried, IP headers included",
+    unit="bytes",
+    labels=("protocol", "port", "direction"),
+)
 DNS_ACTIVE = Metric(
     name="egress_router_dns_active_connections",
     kind="gauge",
@@ -303,6 +316,14 @@ HANDLER_ERRORS = Metric(
     name="egress_router_handler_errors_total",
     kind="counter",
     help="connections and requests ended by an unforeseen error",
+    merged="sum",
+)
+CONNECTION_RECORDS = Metric(
+    name="egress_router_connection_records_total",
+    kind="counter",
+    help="connections that were carried, by what became of their line: written, left_out "
+    "(EGRESS_CONNECTION_LOG), over_limit (more than 2000 a second), lost (events of the kernel)",
+    labels=("outcome",),
     merged="sum",
 )
 LOG_LINES_DROPPED = Metric(

@@ -78,6 +78,11 @@ class NetworkWatch:
         return self._look.router if self._look else None
 
     @property
+    def may_repair(self) -> bool:
+        """Whether this daemon may change the network; only once `open` has returned."""
+        return self._keeper is not None and self._keeper.may_repair
+
+    @property
     def sound(self) -> bool:
         """Whether the last look found everything as it should be."""
         look = self._look
@@ -94,7 +99,8 @@ class NetworkWatch:
     async def open(self) -> None:
         """Takes the first look, then keeps looking in a task of its own.
 
-        Opens the admin port, if there is to be one, on the cluster addresses that the look finds.
+        Opens the admin port, if there is to be one, on the loopback and the cluster addresses that
+        the look finds.
         """
         for name in (SETUP, *KINDS) if self._service.place.first else (SETUP,):
             self._service.readiness.declare(name)
@@ -103,8 +109,10 @@ class NetworkWatch:
         self._provide(self._keeper)
         self._traffic = TrafficReport(self._service, self._read_traffic)
         await self._take_a_look(self._keeper)
-        if self.router is not None:
-            await self._service.open_admin_port(self.router.cluster_addresses)
+        if (router := self.router) is not None:
+            # The loopback is where `kubectl port-forward` calls.
+            loopbacks = [address for address in router.own_addresses if address.is_loopback]
+            await self._service.open_admin_port((*router.cluster_addresses, *loopbacks))
         self._service.tasks.start_vital("network watch", self._serve(self._keeper))
 
     async def in_kernel(self, work: Callable[[Keeper], T]) -> T:
@@ -247,7 +255,7 @@ class NetworkWatch:
                 for one in look.gateways
             ],
             "cluster_link": router.cluster,
-            "repairs": "on" if keeper.may_repair else "off: needs CAP_NET_ADMIN",
+            "repairs": f"off: needs {keeper.lacks}" if keeper.lacks else "on",
             **(self._traffic.status() if self._traffic else {}),
             "conflict_watch": "on" if self._guard.may_watch else "off: needs CAP_NET_RAW",
         }

@@ -41,6 +41,7 @@ Prepared = TypeVar("Prepared")
 
 SIGNAL = "SIGHUP"
 SWITCH_S = 0.0005
+RETRY_S = 10.0
 _BY_ITSELF = (
     "it is mounted by itself, as subPath does: Kubernetes never updates such a file; mount the "
     "ConfigMap's folder instead"
@@ -107,7 +108,7 @@ class Reloader:
         self.report = ReloadReport(mode)
         self._mode = mode
         self._variables = environment.variables
-        self._tried = environment
+        self._tried: Environment | None = environment
         self._lifecycle = lifecycle
         self._poll_s = poll_s
         self._place = place
@@ -204,12 +205,18 @@ class Reloader:
                 return config
             except EgressRouterError as error:
                 self.report.conclude(Result.REFUSED, source, work.changes, (str(error),))
+                self._try_again(source)
                 return config
             self.report.take_over(ended + await self.spread(environment))
         elif source == SIGNAL:
             await self.spread(environment)  # whoever has not followed so far is told again
         self.report.conclude(Result.APPLIED, source, work.changes)
         return work.new
+
+    def _try_again(self, source: str) -> None:
+        """The list is sound and something else stood in the way: it may be gone a while later."""
+        self._tried = None
+        self._lifecycle.loop.call_later(RETRY_S, self._ask, source)
 
     async def _work_out(
         self,

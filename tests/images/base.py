@@ -32,7 +32,9 @@ def registry_answers() -> bool:
 
 
 def make_base(engine: Engine) -> str:
-    """Makes Debian 13 from its packages; the name of the image."""
+    """Makes Debian 13 from its packages, unless the engine has it; the name of the image."""
+    if engine.run("image", "exists", NAME, check=False).returncode == 0:
+        return NAME
     archive = engine.folder / "base.tar"
     mirror = _mirror()
     subprocess.run(

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from egress_router.lab.addresses import ADDRESSES
 from images.build import REGISTRY, build_command
 from images.catalogue import IMAGES
 from tests.images.base import make_base, registry_answers
@@ -19,7 +18,6 @@ from tests.images.pods import PodWorld
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from egress_router.lab.spec import LabSpec
 
 BUILD_S = 600.0
 OPEN_PODS = pytest.StashKey[list[PodWorld]]()
@@ -30,18 +28,21 @@ HOST_FILES = {"/etc/ssl/certs": "O", "/etc/pip.conf": "ro"}  # O: changes are th
 
 
 @pytest.fixture(scope="session")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def engine(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Engine]:
     """An engine with a storage of its own."""
     if os.geteuid() != 0:
         pytest.skip("containers need root")
-    folder = tmp_path_factory.mktemp("podman")
-    with Engine(folder, nameservers=(str(ADDRESSES.dns.v4),)) as opened:
+    kept = request.config.getoption("--images-in")
+    folder = Path(kept) if kept else tmp_path_factory.mktemp("podman")
+    with Engine(folder, keep=bool(kept)) as opened:
         yield opened
 
 
 @pytest.fixture(scope="session")
 def images(engine: Engine) -> Engine:
-    """The engine with all four images in it."""
+    """The engine with all four images in it, built from the repository as it is."""
     options = [
         f"--volume={path}:{path}:{how}" for path, how in HOST_FILES.items() if Path(path).exists()
     ]
@@ -59,12 +60,12 @@ def images(engine: Engine) -> Engine:
 
 @pytest.fixture
 def play(request: pytest.FixtureRequest, images: Engine) -> Iterator[Callable[..., PodWorld]]:
-    """Plays pods, `play(manifest)`, that end with the test."""
+    """Plays pods, `play(manifest, spec)`, that end with the test."""
     opened = request.node.stash.setdefault(OPEN_PODS, [])
     with contextlib.ExitStack() as pods:
 
-        def enter(manifest: str, spec: LabSpec | None = None) -> PodWorld:
-            pod = pods.enter_context(PodWorld(images, manifest, spec))
+        def enter(*wanted: Any, **more: Any) -> PodWorld:
+            pod = pods.enter_context(PodWorld(images, *wanted, **more))
             opened.append(pod)
             return pod
 

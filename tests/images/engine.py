@@ -33,7 +33,6 @@ exec sleep infinity
 _CONTAINERS_CONF = """\
 [containers]
 default_ulimits = ["nofile={files}:{files}", "nproc={processes}:{processes}"]
-dns_servers = [{nameservers}]
 [engine]
 cgroup_manager = "cgroupfs"
 conmon_path = ["{folder}/conmon"]
@@ -75,11 +74,11 @@ blocked = true
 
 
 class Engine:
-    """A context manager; `nameservers` go into every container's resolv.conf."""
+    """A context manager; with `keep` the images outlive it."""
 
-    def __init__(self, folder: Path, *, nameservers: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path, *, keep: bool = False) -> None:
         self.folder = folder
-        self._nameservers = nameservers
+        self._keep = keep
         self._holder: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -99,8 +98,9 @@ class Engine:
         self.run("pod", "rm", "--all", "--force", "--time", "0", check=False)
         self.run("rm", "--all", "--force", "--time", "0", check=False)
         self._holder.kill()
-        self._holder.wait()
-        shutil.rmtree(self.folder)
+        self._holder.communicate()
+        if not self._keep:
+            shutil.rmtree(self.folder)
 
     def run(
         self,
@@ -157,7 +157,6 @@ class Engine:
                 files=files,
                 processes=processes,
                 folder=self.folder,
-                nameservers=", ".join(f'"{server}"' for server in self._nameservers),
             ),
             "conmon": _CONMON.format(folder=self.folder, conmon=_find_conmon()),
             "once": "",

@@ -8,6 +8,7 @@ others.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 import time
 from dataclasses import dataclass
@@ -21,8 +22,9 @@ from egress_router.lab.world import Lab
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from egress_router.lab.spec import Host
     from tests.images.engine import Engine
 
 DEADLINE_S = 30.0  # for what takes half a second on an idle machine
@@ -50,16 +52,29 @@ def wait_until(condition: Callable[[], object], what: str, timeout_s: float = DE
 
 
 class PodWorld:
-    """A context manager. `manifest`: the text of Pod, Deployment and ConfigMap documents."""
+    """A context manager. `manifest`: the text of one Pod or Deployment, and its ConfigMaps.
 
-    def __init__(self, engine: Engine, manifest: str, spec: LabSpec | None = None) -> None:
+    `adopted`: see `Lab`; the pod itself is added to them.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        manifest: str,
+        spec: LabSpec | None = None,
+        adopted: Mapping[Host, int] | None = None,
+    ) -> None:
         self._engine = engine
+        self._adopted = dict(adopted or {})
         self._manifest = manifest
-        self._spec = spec or LabSpec()
         self._exit = contextlib.ExitStack()
         documents = [d for d in yaml.safe_load_all(manifest) if d and d["kind"] != "ConfigMap"]
         (document,) = documents
         template = document["spec"].get("template", document)
+        # podman 4 knows no sysctls of a pod; a kubelet sets them before there are any links.
+        asked = template["spec"].get("securityContext", {}).get("sysctls", ())
+        sysctls = tuple((entry["name"], entry["value"]) for entry in asked)
+        self._spec = dataclasses.replace(spec or LabSpec(), pod_sysctls=sysctls)
         self._inits = [c["name"] for c in template["spec"].get("initContainers", ())]
         self._mains = [c["name"] for c in template["spec"]["containers"]]
         self.name = ""
@@ -75,7 +90,9 @@ class PodWorld:
             self._engine.run("start", infra)
             pid = self._engine.inspect("container", infra)["State"]["Pid"]
             self._give_resolv_conf()
-            self.lab = building.enter_context(Lab(self._spec, adopted={"pod": pid}))
+            self.lab = building.enter_context(
+                Lab(self._spec, adopted={**self._adopted, "pod": pid})
+            )
             for address in PARTNERS:
                 self.lab.run("partner", ("ip", "address", "add", f"{address}/24", "dev", "eth0"))
             self._exit = building.pop_all()
@@ -135,10 +152,22 @@ class PodWorld:
 
     def wait_until_ready(self) -> None:
         """Returns once the exec probe succeeds."""
-        wait_until(
-            lambda: self.execute("egress-router", "health", check=False).returncode == 0,
-            f"readiness; the log: {self.log(self.main)}",
+        wait_until(lambda: self.probe().returncode == 0, "readiness")
+
+    def wait_until_not_ready(self) -> subprocess.CompletedProcess[str]:
+        """The exec probe's answer once it fails."""
+        return wait_until(
+            lambda: None if (done := self.probe()).returncode == 0 else done, "failing probe"
         )
+
+    def probe(self) -> subprocess.CompletedProcess[str]:
+        """Runs the exec probe once."""
+        return self.execute("egress-router", "health", check=False)
+
+    def stop(self, grace_s: int = 30) -> Ended:
+        """Ends the main container as a kubelet does: SIGTERM, and SIGKILL after the grace."""
+        self._engine.run("stop", "--time", str(grace_s), self.main, timeout=grace_s + DEADLINE_S)
+        return self.wait_for_end(self.main)
 
     def dump(self) -> str:
         """World, containers and logs, for the report of a failure."""

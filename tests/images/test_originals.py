@@ -4,27 +4,47 @@ from collections.abc import Callable
 
 import pytest
 
-from egress_router.lab.addresses import ADDRESSES
-from tests.images.manifests import ORIGINAL
+from tests.images.callers import (
+    FORWARDED,
+    RECORDS,
+    REDIRECTED,
+    expect_proxied,
+    expect_reached,
+    start_web,
+    status_of,
+)
+from tests.images.manifests import read_example
 from tests.images.pods import PodWorld
-
-CALLS = {  # the port of the pod, and who must be reached there
-    80: ("203.0.113.25", 80),
-    8080: ("203.0.113.26", 80),
-    8443: ("203.0.113.26", 443),
-    7777: ("203.0.113.27", 7777),
-}
 
 
 @pytest.mark.parametrize("name", ["redirect.yaml", "redirect-configmap.yaml"])
 def test_redirect(play: Callable[..., PodWorld], name: str) -> None:
     """Each port leads to its destination, and the partner sees the source address."""
-    pod = play((ORIGINAL / name).read_text())
+    pod = play(read_example(f"original/{name}"))
     pod.lab.start_partner(tcp=(80, 443, 7777))
     pod.start()
-    for port, (address, there) in CALLS.items():
-        answer = pod.lab.ask("client", "tcp", ADDRESSES.pod.v4, port)
-        assert not isinstance(answer, str), (port, answer)
-        assert (str(answer.local), answer.local_port) == (address, there)
-        assert answer.source == ADDRESSES.source.v4
     pod.wait_until_ready()
+    expect_reached(pod.lab, REDIRECTED)
+
+
+def test_http(play: Callable[..., PodWorld]) -> None:
+    """With HTTP_PROXY set, names and addresses of the list are fetched from the source address."""
+    pod = play(read_example("original/http.yaml"))
+    pod.lab.start_nameserver(*RECORDS)
+    start_web(pod.lab)
+    pod.start()
+    pod.wait_until_ready()
+    expect_proxied(pod.lab, "http://www.example.com/")
+    expect_proxied(pod.lab, "http://203.0.113.25/")
+    expect_proxied(pod.lab, "https://www.example.com/")
+    assert status_of(pod.lab, "http://denied.example.com/") == "403"
+
+
+def test_dns(play: Callable[..., PodWorld]) -> None:
+    """Each port leads to its address or name, ports below 1024 too, from the source address."""
+    pod = play(read_example("original/dns.yaml"))
+    pod.lab.start_nameserver(*RECORDS)
+    pod.lab.start_partner(tcp=(80, 443))
+    pod.start()
+    pod.wait_until_ready()
+    expect_reached(pod.lab, FORWARDED)

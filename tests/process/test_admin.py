@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -72,6 +74,16 @@ def test_the_four_documents(daemon: Any) -> None:
         status, head, _ = daemon.ask("/status", method=method)
         assert (status, "Allow: GET, HEAD" in head) == (405, True)
     assert daemon.ask("/nothing")[0] == 404
+
+
+def test_the_page_and_its_policy(daemon: Any) -> None:
+    """/ is the page, with a policy of its own; no document may be taken for another kind."""
+    status, head, body = daemon.ask("/")
+    assert (status, body.startswith("<!doctype html>")) == (200, True)
+    assert "Content-Security-Policy: default-src 'none'; script-src 'sha256-" in head
+    for path in ("/", "/status", "/metrics", "/nothing"):
+        assert "X-Content-Type-Options: nosniff" in daemon.ask(path)[1]
+    assert "Content-Security-Policy" not in daemon.ask("/status")[1]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +169,10 @@ def test_health_finds_the_daemons_by_itself(start: Start, run_client: Any) -> No
     daemon = start(prefix=("unshare", "-n", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"))
     daemon.wait_event("daemon_started")
     inside = ("nsenter", f"--net=/proc/{daemon.process.pid}/ns/net")
-    assert run_client(HEALTH, prefix=inside).returncode == 0
+    end = time.monotonic() + 10  # the daemon serves before its endpoint answers
+    while (found := run_client(HEALTH, prefix=inside)).returncode and time.monotonic() < end:
+        assert found.stderr.startswith(daemon.mode), "it was found, and was only late"
+    assert found.returncode == 0
     assert f"{daemon.mode} (version" in run_client(STATUS, prefix=inside).stdout
     nobody = run_client(HEALTH, prefix=("unshare", "-n"))
     assert (nobody.returncode, nobody.stderr) == (1, "no daemon runs in this network namespace\n")
@@ -170,3 +185,27 @@ def test_status_prints_a_table_or_the_document(daemon: Any, run_client: Any) -> 
     assert re.search(r"^source +192\.0\.2\.7$", table, re.MULTILINE)
     document = json.loads(run_client(STATUS, daemon.mode, "--json").stdout)
     assert document["mode"] == daemon.mode
+
+
+@pytest.mark.parametrize("ends", ["interrupted", "reader gone"])
+def test_status_watches(ends: str, daemon: Any, tiny_environment: dict[str, str]) -> None:
+    """`--watch --json` prints a line again and again, and its end is no error, however it comes."""
+    watch = subprocess.Popen(
+        [sys.executable, "-c", STATUS + RUN, daemon.mode, "--json", "--watch", "0.2"],
+        env=tiny_environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert watch.stdout is not None
+    assert watch.stderr is not None
+    lines = [watch.stdout.readline() for _ in range(3)]
+    assert [json.loads(line)["mode"] for line in lines] == [daemon.mode] * 3
+    if ends == "interrupted":
+        watch.send_signal(signal.SIGINT)
+    else:
+        watch.stdout.close()
+    assert watch.wait(10) == 0
+    assert watch.stderr.read() == ""
+    watch.stderr.close()
+    watch.stdout.close()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from egress_router.config.dns_destination import DnsDestination
     from egress_router.net.endpoint import IPAddress
     from egress_router.net.relay import RelayEnd
+    from egress_router.service.connection_log import ConnectionLog
     from egress_router.service.events import Event
 
 _numbers = itertools.count(1)
@@ -34,9 +35,10 @@ class Dials:
 
 @dataclass(slots=True, kw_only=True)
 class PortCounts:
-    """The counts of one port; all but `active` only ever grow. `dials` is that of all ports."""
+    """The counts of one port; all but `active` only ever grow. `dials`, `log`: of all ports."""
 
     dials: Dials
+    log: ConnectionLog
     active: int = 0
     forwarded: int = 0
     failed: int = 0
@@ -82,6 +84,8 @@ class Record:
         counts.active -= 1
         counts.bytes_up += end.bytes_up
         counts.bytes_down += end.bytes_down
+        if not counts.log.takes():
+            return
         self._write(
             events.DNS_FORWARDED,
             reason=revoked or end.reason.value,

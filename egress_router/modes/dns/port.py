@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from egress_router.net.endpoint import IPAddress
     from egress_router.net.listen import Admission
     from egress_router.net.relay import Carrier, Relay, RelayEnd
+    from egress_router.service.connection_log import ConnectionLog
 
 LOOPBACK = "lo"
 EVERYWHERE = (IPv4Address(0), IPv6Address(0))  # of one link: each socket is bound to it
@@ -47,6 +48,7 @@ class Shared:
     outside: Outside
     carrier: Carrier
     admission: Admission
+    log: ConnectionLog
     loop: asyncio.AbstractEventLoop
     cluster: str = ""
     trouble: str = "the network was not looked at yet"
@@ -77,7 +79,7 @@ class Port:
         """`probed` is called when partners have been found dead or alive."""
         self.destination = destination
         self.name = name
-        self.counts = PortCounts(dials=shared.dials)
+        self.counts = PortCounts(dials=shared.dials, log=shared.log)
         self.reason = shared.trouble
         self.fault = ""  # why it could not listen when it was to
         self._shared = shared

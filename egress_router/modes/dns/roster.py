@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from egress_router.config.dns_destination import Protocol
 from egress_router.modes.dns.datagrams import DatagramPort
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from egress_router.config.dns_destination import DnsDestination
     from egress_router.modes.dns.port import Shared
     from egress_router.net.resolver import Resolver
+    from egress_router.plan.ended_flow import EndedFlow
     from egress_router.service.tasks import Tasks
 
 LEARN_S = 5.0  # new names that nobody answers for do not hold the others up for longer
@@ -63,6 +64,7 @@ class Roster:
         self._times = times
         self._settle = settle
         self._touch = touch
+        self._destinations: dict[tuple[str, int], DnsDestination] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._lookups = asyncio.Semaphore(LOOKUPS_MAX)
 
@@ -130,13 +132,19 @@ class Roster:
             port.remove()
         self.names, self.ports, self.datagrams = names, tuple(ports), tuple(datagrams)
         self._listen_to_names()
-        leads = {_key(one.destination): _lead(one.destination) for one in self._lines()}
+        self._destinations = {_key(one.destination): one.destination for one in self._lines()}
+        leads = {key: _lead(one) for key, one in self._destinations.items()}
         return Replaced(
             added=tuple(added),
             moved=tuple(moved),
             removed=tuple(before.values()),
             revoked=frozenset(key for key, lead in led.items() if leads.get(key) != lead),
         )
+
+    def describe(self, flow: EndedFlow) -> dict[str, Any]:
+        """What the list in force says of a connection that the kernel has carried."""
+        one = self._destinations.get((flow.protocol, flow.called[1]))
+        return {"target": f"{one.host}:{one.target_port}", "rule": one.line} if one else {}
 
     def _listen_to_names(self) -> None:
         for name in self.names.values():

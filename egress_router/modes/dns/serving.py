@@ -25,6 +25,7 @@ from egress_router.net.listen import Admission, connection_limit
 from egress_router.net.poller import Poller
 from egress_router.net.relay import Carrier
 from egress_router.net.resolver import Resolver, ResolverSettings
+from egress_router.service.flow_records import FlowRecords
 from egress_router.service.network import NetworkWatch
 from egress_router.service.process import raise_descriptor_limit
 
@@ -63,12 +64,14 @@ class Serving:
             outside=Outside(),
             carrier=Carrier(poller, idle_s=config.times.idle_s),
             admission=Admission(self._admitted()),
+            log=service.connection_log,
             loop=self._loop,
         )
         check_s = config.times.check_of(kernel=kernel)
         self._times = dataclasses.replace(config.times, check_s=check_s)
         self.roster = Roster(self._shared, self._times, settle=self._settle_soon, touch=self._touch)
         self.roster.replace(config.destinations, self.roster.name_all(config.destinations))
+        self._records = FlowRecords(service, self.roster.describe) if kernel else None
         self._due: dict[Port, None] = {}
 
     async def open(self) -> None:
@@ -81,6 +84,8 @@ class Serving:
         self.try_ports(port.destination.port for port in self.ports if not port.is_open)
         if self._path is not None:
             self._path.open()
+        if self._records is not None:
+            await self._records.open()
         self.roster.follow(self.names.values(), self._resolver, self._service.tasks)
         self._service.reload.open(Reloading(self), self._config)
 
@@ -99,6 +104,8 @@ class Serving:
         self._close_ports()
         if self._path is not None:
             await self._path.close()
+        if self._records is not None:
+            self._records.close()
         self._watch.close()
         for connection in tuple(self._shared.dialling):
             connection.cut()

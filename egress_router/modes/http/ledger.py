@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from egress_router.modes.http.failure import FailureError
     from egress_router.policy.prefixes import IPAddress
     from egress_router.policy.target import Target
+    from egress_router.service.connection_log import ConnectionLog
     from egress_router.service.events import Event
 
 
@@ -105,7 +106,8 @@ class Ledger:
     `id_prefix` makes the ids of its lines the daemon's own.
     """
 
-    def __init__(self, id_prefix: str = "") -> None:
+    def __init__(self, log: ConnectionLog, id_prefix: str = "") -> None:
+        self._log = log
         self._id_prefix = id_prefix
         self.ended: dict[tuple[str, ...], int] = {
             (kind, verdict): 0 for kind in KINDS for verdict in VERDICTS
@@ -142,6 +144,8 @@ class Ledger:
         rule = record.rule
         # Line and text: after a reload another rule may stand at the line.
         self.decisions.add((rule.line, rule.text, verdict) if rule else (0, "", verdict))
+        if verdict is ALLOWED and not self._log.takes():
+            return
         log_event(
             _EVENTS[verdict],
             id=f"{self._id_prefix}{record.number:x}",

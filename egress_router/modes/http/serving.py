@@ -76,7 +76,7 @@ class Serving:
         self._shared = Shared(
             uplink=Uplink(config, self._resolver, poller),
             carrier=Carrier(poller, idle_s=times.tunnel_s, wheel=wheel),
-            ledger=Ledger(service.place.id_prefix),
+            ledger=Ledger(service.connection_log, service.place.id_prefix),
             wheel=wheel,
             ticks=phase_ticks(wheel, times),
             head_limits=HeadLimits(

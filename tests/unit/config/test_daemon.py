@@ -27,6 +27,7 @@ def test_everything_set() -> None:
         "EGRESS_RELOAD_SECONDS": "3",
         "EGRESS_INTERFACE": "net1",
         "EGRESS_WORKERS": "3",
+        "EGRESS_CONNECTION_LOG": "sampled:100",
     }
     assert parse_daemon(Environment(variables=variables)) == DaemonConfig(
         log=LogConfig(format="json", level="warning"),
@@ -35,6 +36,7 @@ def test_everything_set() -> None:
         reload_s=3.0,
         interface="net1",
         workers=3,
+        record_every=100,
     )
 
 
@@ -48,6 +50,7 @@ def test_all_problems_at_once() -> None:
         "EGRESS_RELOAD_SECONDS",
         "EGRESS_INTERFACE",
         "EGRESS_WORKERS",
+        "EGRESS_CONNECTION_LOG",
     )
     with pytest.raises(ConfigurationError) as caught:
         parse_daemon(Environment(variables=dict.fromkeys(names, "a/b")))
@@ -67,6 +70,26 @@ def test_debug_is_any_text(text: str) -> None:
     """EGRESS_ROUTER_DEBUG is on with any text, as it was, whatever the level says."""
     variables = {"EGRESS_ROUTER_DEBUG": text, "EGRESS_LOG_LEVEL": "error"}
     assert parse_log(Environment(variables=variables), []).level == "debug"
+
+
+@pytest.mark.parametrize(
+    ("text", "every"),
+    [("", 1), ("full", 1), ("off", 0), ("sampled:2", 2), ("sampled:1000000", 1_000_000)],
+)
+def test_connection_log(text: str, every: int) -> None:
+    """Full is the default; one in N, or none."""
+    variables = {"EGRESS_CONNECTION_LOG": text}
+    assert parse_daemon(Environment(variables=variables)).record_every == every
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["on", "Full", "sampled", "sampled:", "sampled:1", "sampled:010", "sampled:1000001", "off:2"],
+)
+def test_wrong_connection_log(text: str) -> None:
+    """Anything else is refused with the three forms."""
+    with pytest.raises(ConfigurationError, match="expected full, off or sampled:N"):
+        parse_daemon(Environment(variables={"EGRESS_CONNECTION_LOG": text}))
 
 
 def test_mistyped_variables_are_warnings() -> None:

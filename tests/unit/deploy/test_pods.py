@@ -7,8 +7,11 @@ import pytest
 from egress_router import __version__
 from egress_router.__main__ import COMMANDS
 from egress_router.config import variables
+from egress_router.config.init import parse_init
+from egress_router.config.redirect import parse_redirect
 from egress_router.modes import mode_checks, mode_names
 from egress_router.programs.check import check_init
+from images.catalogue import IMAGES
 from model.manifests import (
     EXAMPLES,
     OVERLAYS,
@@ -55,8 +58,13 @@ def test_variables_are_known(origin: str) -> None:
     """Each variable is one that the program of its container reads."""
     router = router_of(origin)
     for container in (router.init, router.daemon):
-        for name in router.environment(container).variables:
-            assert program_of(container) in KNOWN[name].programs, name
+        environment = router.environment(container)
+        readers = {program_of(container)}
+        if container is router.daemon and environment.is_set(variables.SOURCE):
+            readers.add("init")  # a redirect daemon that is told init's variables keeps them
+            assert router.mode == "redirect"
+        for name in environment.variables:
+            assert readers & set(KNOWN[name].programs), name
 
 
 @pytest.mark.parametrize("origin", PODS)
@@ -186,23 +194,31 @@ def test_multus_finds_its_network(origin: str) -> None:
     assert annotation == network["metadata"]["name"]
 
 
+def test_keeper_is_told_what_init_was() -> None:
+    """A daemon that repairs keeps init's own configuration, not what it happens to find."""
+    router = router_of("redirect-multus-keeper")
+    assert checked_daemon(router)["keeps"] == "init's configuration"
+    assert parse_redirect(router.environment(router.daemon)).init.destinations == (
+        parse_init(router.environment(router.init)).destinations
+    )
+
+
 @pytest.mark.parametrize("origin", OVERLAYS)
 def test_images(origin: str) -> None:
-    """Images carry the version of this tree."""
+    """Images are those that are built here, of the version of this tree."""
     router = router_of(origin)
+    built = {f"{image.name}:{__version__}" for image in IMAGES}
     for container in (router.init, router.daemon):
-        assert container["image"].endswith(f":{__version__}")
+        assert container["image"].rpartition("/")[2] in built
 
 
 @pytest.mark.parametrize("origin", ORIGINALS)
 def test_originals_are_as_documented(origin: str) -> None:
     """The originals' pods hold nothing of ours but the images' names."""
     router = router_of(origin)
-    assert router.workload["kind"] == "Pod"
     assert set(router.spec) == {"initContainers", "containers"}
-    (name,) = router.workload["metadata"]["labels"].values()
-    assert name == router.workload["metadata"]["name"]
-    assert router.workload["metadata"]["annotations"] == {
+    assert router.template["metadata"]["labels"] == {"name": router.template["metadata"]["name"]}
+    assert router.template["metadata"]["annotations"] == {
         "pod.network.openshift.io/assign-macvlan": "true"
     }
     assert set(router.init) == {"name", "image", "securityContext", "env"}
@@ -214,8 +230,9 @@ def test_originals_are_as_documented(origin: str) -> None:
 
 
 def test_the_originals_are_all_there() -> None:
-    """Each mode has its original, and redirect mode its ConfigMap form with lines behind tabs."""
+    """Each mode has its original; redirect mode also a Deployment, and a list with tabs in it."""
     assert [name.rpartition("/")[2] for name in ORIGINALS] == [
+        "deployment.yaml",
         "dns.yaml",
         "http.yaml",
         "redirect-configmap.yaml",
@@ -224,8 +241,9 @@ def test_the_originals_are_all_there() -> None:
     router = router_of("examples/original/redirect-configmap.yaml")
     text = router.find("ConfigMap", "egress-routes")["data"]["destination"]
     assert "\n\t8080 tcp " in text
-    plain = checked_init(router_of("examples/original/redirect.yaml"))
-    assert _targets(checked_init(router)) == _targets(plain)
+    plain = _targets(checked_init(router_of("examples/original/redirect.yaml")))
+    assert _targets(checked_init(router)) == plain
+    assert _targets(checked_init(router_of("examples/original/deployment.yaml"))) == plain
 
 
 def test_the_custom_resource_says_the_same() -> None:

@@ -15,6 +15,8 @@ OURS = (
     *OVERLAYS,
     *(name for name in EXAMPLES if "/original/" not in name and "egressrouter" not in name),
 )
+KEEPERS = tuple(name for name in OVERLAYS if name.endswith("-keeper"))
+PLAIN = tuple(name for name in OURS if name not in KEEPERS)
 RESTRICTED_VOLUMES = {
     "configMap",
     "csi",
@@ -72,14 +74,14 @@ def breaches(spec: Document, container: Document) -> set[str]:
     return {control for control, broken in found.items() if broken}
 
 
-@pytest.mark.parametrize("origin", OURS)
+@pytest.mark.parametrize("origin", PLAIN)
 def test_daemon_is_restricted(origin: str) -> None:
     """The daemon's container breaks no control of the level "restricted"."""
     router = router_of(origin)
     assert breaches(router.spec, router.daemon) == set()
 
 
-@pytest.mark.parametrize("origin", OURS)
+@pytest.mark.parametrize("origin", PLAIN)
 def test_daemon_has_less_than_that(origin: str) -> None:
     """The daemon has no capability at all, a read-only root, and no service account token."""
     router = router_of(origin)
@@ -89,6 +91,16 @@ def test_daemon_has_less_than_that(origin: str) -> None:
     assert router.spec["automountServiceAccountToken"] is False
     mounts = router.daemon.get("volumeMounts", ())
     assert all(mount.get("readOnly") for mount in mounts)
+
+
+@pytest.mark.parametrize("origin", KEEPERS)
+def test_keeper_has_what_init_has(origin: str) -> None:
+    """A daemon that is to repair has the two capabilities of init, and no more than it."""
+    router = router_of(origin)
+    assert breaches(router.spec, router.daemon) == {"capabilities", "non-root", "user"}
+    capabilities = router.daemon["securityContext"]["capabilities"]
+    assert capabilities == router.init["securityContext"]["capabilities"]
+    assert router.daemon["securityContext"]["readOnlyRootFilesystem"] is True
 
 
 def _set(*path: str, value: object) -> Callable[[Router], None]:

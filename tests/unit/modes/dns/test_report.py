@@ -10,6 +10,7 @@ from egress_router.modes.dns.names import Knowledge
 from egress_router.modes.dns.report import OTHER, SERIES_MAX, provide_report
 from egress_router.net.servers import ResolverCounts
 from egress_router.service import metrics
+from egress_router.service.connection_log import ConnectionLog
 from egress_router.service.metric_registry import Metrics
 
 
@@ -34,7 +35,7 @@ def serving(count: int) -> Any:
     ports = [
         SimpleNamespace(
             destination=SimpleNamespace(port=index + 1),
-            counts=PortCounts(failed=1, active=2, bytes_up=3, dials=dials),
+            counts=PortCounts(failed=1, active=2, bytes_up=3, dials=dials, log=ConnectionLog(1)),
             is_open=True,
             name=names[f"n{index}.test"],
             partners=SimpleNamespace(alive=lambda: (2,)),

@@ -7,6 +7,7 @@ from typing import Any
 
 from egress_router.modes.http.ledger import ALLOWED, FAILED, REFUSED, Ledger, Record
 from egress_router.modes.http.refusals import ROWS_MAX, Refusals
+from egress_router.service.connection_log import ConnectionLog
 
 
 def refused(client: str, host: str, reason: str = "no line matches") -> Any:
@@ -50,7 +51,7 @@ def test_the_oldest_go() -> None:
 
 def test_allowed_requests_never_come_by() -> None:
     """The ledger notes refusals and failures apart, and nothing of what went its way."""
-    ledger = Ledger()
+    ledger = Ledger(ConnectionLog(0))
     for verdict, cause in (
         (ALLOWED, None),
         (REFUSED, "http_request_denied"),

@@ -1,0 +1,139 @@
+"""One line for each connection that the kernel has carried, for who used the source address.
+
+1. Only with CAP_NET_ADMIN, and not with EGRESS_CONNECTION_LOG=off: then nothing is listened to.
+   What is missing for a whole line is said once, at the start.
+2. It never blocks the loop: BATCH messages a turn, RECORDS_PER_S lines a second; what is beyond
+   that, and what the kernel could not hand over, is counted and not told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from egress_router.errors import KernelError
+from egress_router.plan.ended_flow import duration_s
+from egress_router.service import events
+from egress_router.service.logs import log_event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from egress_router.kernel.flow_events import FlowEvents
+    from egress_router.plan.counting import Count
+    from egress_router.plan.ended_flow import EndedFlow, Endpoint
+    from egress_router.service.daemon import Service
+
+BATCH = 32  # some 2 ms where each has its line
+RECORDS_PER_S = 2000  # a tenth of a processor
+
+
+class FlowRecords:
+    """Listens from `open` to `close`; `describe` adds what the mode knows of a connection."""
+
+    def __init__(
+        self,
+        service: Service,
+        describe: Callable[[EndedFlow], Mapping[str, Any]] = lambda _flow: {},
+    ) -> None:
+        self._log = service.connection_log
+        self._describe = describe
+        self._loop = asyncio.get_running_loop()
+        self._events: FlowEvents | None = None
+        self._second = 0
+        self._left = RECORDS_PER_S
+
+    async def open(self) -> None:
+        """Begins to listen, or says why there will be no lines."""
+        if not self._log.every:
+            return
+        missing = await asyncio.to_thread(self._open)
+        if self._events is not None:
+            self._log.lost = self._events.lost
+            self._loop.add_reader(self._events.fileno(), self._read)
+        if missing:
+            log_event(events.CONNECTION_LOG_LIMITED, missing=missing)
+
+    def close(self) -> None:
+        """Listens no more."""
+        if self._events is not None:
+            lost = self._events.lost()
+            self._log.lost = lambda: lost
+            self._loop.remove_reader(self._events.fileno())
+            self._events.close()
+            self._events = None
+
+    def _open(self) -> tuple[str, ...]:
+        """Opens the socket; what is missing for whole lines, or for any."""
+        from egress_router.kernel.flow_events import (  # noqa: PLC0415 - off the loop's thread
+            FlowEvents,
+            observe_missing_settings,
+        )
+
+        try:
+            self._events = FlowEvents()
+        except KernelError as error:
+            return (str(error),)
+        return tuple(
+            f"{setting}=1, for {what}"
+            for setting in observe_missing_settings()
+            for what in ("times" if setting.endswith("timestamp") else "bytes",)
+        )
+
+    def _read(self) -> None:
+        flow_events = self._events
+        if flow_events is None:
+            return
+        messages = flow_events.read_messages(BATCH)
+        if not messages:
+            return
+        from egress_router.kernel.flow_events import parse_ended  # noqa: PLC0415 - loaded by now
+
+        second = int(self._loop.time())
+        if second != self._second:
+            self._second, self._left = second, RECORDS_PER_S
+        for message in messages:
+            if not self._log.takes():
+                continue
+            if self._left <= 0:
+                self._log.give_up()
+                continue
+            self._left -= 1
+            flow = parse_ended(message)
+            if flow is not None:
+                self._write(flow, flow_events.timeouts)
+
+    def _write(self, flow: EndedFlow, timeouts: Mapping[str, int]) -> None:
+        seconds = duration_s(flow, timeouts)
+        log_event(
+            events.NAT_FORWARDED,
+            protocol=flow.protocol,
+            client=_text(flow.client),
+            port=flow.called[1],
+            address=_text(flow.server),
+            source=_text(flow.source),
+            answered=flow.answered,
+            **_counted("up", flow.sent),
+            **_counted("down", flow.received),
+            started=None if flow.started_s is None else _when(flow.started_s),
+            seconds=None if seconds is None else round(seconds, 1),
+            **self._describe(flow),
+        )
+
+
+def _counted(way: str, count: Count | None) -> dict[str, int | None]:
+    return {
+        f"bytes_{way}": None if count is None else count.bytes,
+        f"packets_{way}": None if count is None else count.packets,
+    }
+
+
+def _when(seconds: float) -> str:
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{whole}.{int(seconds % 1 * 1000):03d}Z"
+
+
+def _text(endpoint: Endpoint) -> str:
+    address, port = endpoint
+    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
