@@ -195,8 +195,10 @@ class Crew:
             self._judge()
 
     def _judge(self) -> None:
-        reason = "; ".join(filter(None, (worker.reason for worker in self._workers)))
-        self._readiness.update({CONDITION: reason or None})
+        reasons = [worker.reason for worker in self._workers if worker.reason]
+        starting = [worker for worker in self._workers if worker.trouble == _NOT_YET]
+        if len(reasons) > len(starting) or not starting:  # a start is no news
+            self._readiness.update({CONDITION: "; ".join(reasons) or None})
 
     async def _gather(self) -> None:
         try:
