@@ -145,9 +145,9 @@ def _lab(words: list[str]) -> int:
 
 
 def _mode(words: list[str]) -> int:
-    from egress_router.modes import mode_names, run_mode  # noqa: PLC0415
+    from egress_router.modes import has_mode, run_mode  # noqa: PLC0415
 
-    if words[0] not in mode_names() or words[1:]:
+    if words[1:] or not has_mode(words[0]):
         return _usage(words)
     environment = read_environ()
     if _is_unit_test(words[0], environment):

@@ -5,7 +5,9 @@
 2. It answers on a TCP port only where it is given addresses, and never on all of them: the outside
    network must not reach it, nor the proxy itself.
 3. The socket's name is taken before anything else happens, so a second daemon of the same mode in
-   the pod ends with a clear error. Until aiohttp is imported, connections wait in the backlog.
+   the pod ends with a clear error.
+   aiohttp is imported, in a thread, once the mode serves or somebody calls, whichever is first: it
+   would otherwise take a third of the daemon's start. Until then connections wait in the backlog.
 4. Idle connections are closed soon, and there are never more than `CONNECTIONS_LIMIT`: whoever
    hoards them loses the oldest.
 """
@@ -103,29 +105,51 @@ class AdminEndpoint:
         self._read = read
         self._server: web.Server | None = None
         self._listeners: list[asyncio.Server] = []
+        self._sockets: list[socket.socket] = []
+        self._news = asyncio.Event()
+        self._awake = asyncio.Event()
 
-    async def serve(self, listener: socket.socket) -> None:
-        """Answers on a listening socket until cancelled, then closes every one there is."""
+    def add(self, sockets: Iterable[socket.socket]) -> None:
+        """Answers on more listening sockets, which are closed at the end; only while it serves."""
+        for listener in sockets:
+            listener.setblocking(False)
+            self._sockets.append(listener)
+            if not self._awake.is_set():
+                asyncio.get_running_loop().add_reader(listener, self.wake)
+        self._news.set()
+
+    def wake(self) -> None:
+        """Says that the daemon's start is over, or a caller waits: imports what answering takes."""
+        if not self._awake.is_set():
+            self._awake.set()
+            for listener in self._sockets:  # one that has a caller would call back in every turn
+                asyncio.get_running_loop().remove_reader(listener)
+
+    async def serve(self) -> None:
+        """Answers on what was added until cancelled, then closes all of it."""
         try:
-            await self.listen([listener])
-            await asyncio.Event().wait()
+            await self._awake.wait()
+            await asyncio.to_thread(_import_web)
+            from aiohttp import web  # noqa: PLC0415 - 0.3 s; done by the thread above
+
+            self._server = web.Server(self._answer, access_log=None, keepalive_timeout=IDLE_S)
+            while True:
+                self._news.clear()
+                await self._listen()
+                await self._news.wait()
         finally:
-            listener.close()
+            self.wake()
+            for listener in self._sockets:
+                listener.close()
             for server in self._listeners:
                 server.close()
             if self._server is not None:
                 await self._server.shutdown(0)
 
-    async def listen(self, sockets: Iterable[socket.socket]) -> None:
-        """Answers on listening sockets from now on; imports aiohttp at the first call."""
-        await asyncio.to_thread(_import_web)
-        from aiohttp import web  # noqa: PLC0415 - 0.3 s; done by the thread above
-
-        if self._server is None:
-            self._server = web.Server(self._answer, access_log=None, keepalive_timeout=IDLE_S)
+    async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
-        for listener in sockets:
-            listener.setblocking(False)
+        while self._sockets:
+            listener = self._sockets.pop()
             self._listeners.append(
                 await loop.create_unix_server(self._accept, sock=listener)
                 if listener.family == socket.AF_UNIX

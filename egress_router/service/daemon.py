@@ -110,6 +110,7 @@ class Service:
         self.lifecycle.started()
         for callback in self._on_started:
             callback()
+        self.admin.wake()
         log_event(
             DAEMON_STARTED,
             mode=self.mode,
@@ -163,11 +164,10 @@ class Service:
         """
         self._warnings.append(source)
 
-    async def open_admin_port(self, addresses: Iterable[IPv4Address | IPv6Address]) -> None:
+    def open_admin_port(self, addresses: Iterable[IPv4Address | IPv6Address]) -> None:
         """Opens the admin port, if one is configured, on these cluster-side addresses."""
-        if self.config.admin_port is not None:
-            sockets = [open_port(address, self.config.admin_port) for address in addresses]
-            await self.admin.listen(sockets)
+        if self.config.admin_port is not None and self.place.first:
+            self.admin.add([open_port(address, self.config.admin_port) for address in addresses])
 
     def status_document(self) -> dict[str, Any]:
         """The document of /status: what all daemons tell, then what the mode tells."""

@@ -112,7 +112,7 @@ class NetworkWatch:
         if (router := self.router) is not None:
             # The loopback is where `kubectl port-forward` calls.
             loopbacks = [address for address in router.own_addresses if address.is_loopback]
-            await self._service.open_admin_port((*router.cluster_addresses, *loopbacks))
+            self._service.open_admin_port((*router.cluster_addresses, *loopbacks))
         self._service.tasks.start_vital("network watch", self._serve(self._keeper))
 
     async def in_kernel(self, work: Callable[[Keeper], T]) -> T:

@@ -84,10 +84,9 @@ def _run(
 async def _serve_first(
     service: Service, serve_mode: Callable[[], Awaitable[None]], standing: Standing
 ) -> None:
-    # A task of its own: aiohttp is imported while the mode waits for the kernel or a resolver,
-    # and the endpoint outlives the mode, so that a drain can be watched to its end.
-    listener = open_unix_socket(service.mode)
-    service.tasks.start_vital("admin endpoint", service.admin.serve(listener))
+    # A task of its own: the endpoint outlives the mode, so that a drain can be watched to its end.
+    service.admin.add([open_unix_socket(service.mode)])
+    service.tasks.start_vital("admin endpoint", service.admin.serve())
     if not standing.members:
         await serve_mode()
         return

@@ -62,7 +62,6 @@ class Daemon:
         self.status = status
         self.requests = 0
         self.busy = False
-        self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -81,9 +80,7 @@ class Daemon:
             self._thread.join(10)
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._serve())
-        self._loop.close()
+        asyncio.run(self._serve())
 
     def _tell(self) -> dict[str, Any]:
         if not self.busy:
@@ -102,7 +99,9 @@ class Daemon:
         )
         listener = open_port(ip_address("127.0.0.1"), 0)
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        self._task = asyncio.ensure_future(endpoint.serve(listener))
+        endpoint.add([listener])
+        self._task = asyncio.ensure_future(endpoint.serve())
+        self._loop = asyncio.get_running_loop()
         self._started.set()
         await asyncio.gather(self._task, return_exceptions=True)
 

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,16 @@ def test_one_daemon_of_several_processes(start: Start, count: int) -> None:
     for event in ("daemon_started", "daemon_ready", "daemon_stopping", "daemon_stopped"):
         assert told[event] == 1
     assert not told["daemon_not_ready"]
+
+
+def test_the_admin_port_is_the_first_process_own(start: Start, exchange_on: Any) -> None:
+    """It is opened once, and whoever asks there is told of all processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started(start, EGRESS_ADMIN_PORT=str(port))
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S) as connection:
+        assert len(json.loads(exchange_on(connection, "/status")[2])["workers"]) == 1
 
 
 def test_one_process_stays_alone(start: Start) -> None:

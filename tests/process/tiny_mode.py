@@ -59,7 +59,7 @@ class TinyMode:
         await getattr(self, config)(service)
 
     async def serve_plainly(self, service: Service) -> None:
-        await service.open_admin_port([ipaddress.ip_address("127.0.0.1")])
+        service.open_admin_port([ipaddress.ip_address("127.0.0.1")])
         service.readiness.hold("link")
         service.started()
         await service.stopping.wait()

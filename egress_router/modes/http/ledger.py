@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from egress_router.modes.http.refusals import Refusals
 from egress_router.service import events
+from egress_router.service.connection_log import ConnectionLog
 from egress_router.service.logs import log_event
 from egress_router.service.series import OTHER, Counts
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from egress_router.modes.http.failure import FailureError
     from egress_router.policy.prefixes import IPAddress
     from egress_router.policy.target import Target
-    from egress_router.service.connection_log import ConnectionLog
     from egress_router.service.events import Event
 
 
@@ -106,8 +106,8 @@ class Ledger:
     `id_prefix` makes the ids of its lines the daemon's own.
     """
 
-    def __init__(self, log: ConnectionLog, id_prefix: str = "") -> None:
-        self._log = log
+    def __init__(self, log: ConnectionLog | None = None, id_prefix: str = "") -> None:
+        self._log = log or ConnectionLog(1)
         self._id_prefix = id_prefix
         self.ended: dict[tuple[str, ...], int] = {
             (kind, verdict): 0 for kind in KINDS for verdict in VERDICTS

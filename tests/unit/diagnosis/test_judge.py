@@ -417,6 +417,12 @@ def test_a_daemon_s_warning_is_not_told_twice() -> None:
     assert [one.check for one in of(judge(facts), Status.WARN)] == ["variables"]
 
 
+def test_a_mute_gateway_is_no_fault_of_the_routes() -> None:
+    """IPv6 has no way while its gateway does not answer; the gateway is what is to blame."""
+    facts = in_space(leaves=((4, SOURCE), (6, None)))
+    assert of(judge(facts), Status.FAIL, Status.WARN) == []
+
+
 def test_needs_come_first() -> None:
     """A check is judged after those it needs."""
     seen: set[str] = set()

@@ -25,7 +25,7 @@ def document(ledger: Ledger) -> dict[str, Any]:
 
 def test_what_each_line_decided() -> None:
     """One row for each line, in the list's order; what no line matched, and the rest, last."""
-    ledger = Ledger(ConnectionLog(1))
+    ledger = Ledger(ConnectionLog(0))
     for line, text, verdict in (
         (0, "", REFUSED),
         (2, "*.b.test", ALLOWED),
@@ -47,7 +47,7 @@ def test_what_each_line_decided() -> None:
 
 def test_the_rest() -> None:
     """Counts and limits stand as they are."""
-    told = document(Ledger(ConnectionLog(1)))
+    told = document(Ledger(ConnectionLog(0)))
     assert (told["rules"], told["connections"], told["connection_limit"]) == (2, 3, 100)
     assert (told["from_clients_bytes"], told["to_clients_bytes"]) == (10, 20)
     assert [row["kind"] for row in told["served"]] == ["requests", "tunnels"]
