@@ -7,7 +7,7 @@ from typing import Any
 
 from egress_router.modes.dns.ledger import Dials, PortCounts
 from egress_router.modes.dns.names import Knowledge
-from egress_router.modes.dns.report import OTHER, SERIES_MAX, provide_report
+from egress_router.modes.dns.report import OTHER, SERIES_MAX, merge_status, provide_report
 from egress_router.net.servers import ResolverCounts
 from egress_router.service import metrics
 from egress_router.service.connection_log import ConnectionLog
@@ -17,7 +17,7 @@ from egress_router.service.metric_registry import Metrics
 def values(serving: Any) -> dict[str, Any]:
     """What each metric reads, by its name."""
     registry = Metrics()
-    ignored = {"provide_status": lambda _, merge: None, "provide_warnings": lambda _: None}
+    ignored = {"provide_status": lambda *_, **__: None, "provide_warnings": lambda _: None}
     provide_report(SimpleNamespace(metrics=registry, **ignored), serving)
     return {metric.name: read() for metric, read in registry._sources.items()}
 
