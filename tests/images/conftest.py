@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
+HERE = Path(__file__).parent
 BUILD_S = 600.0
+TEST_S = 1200.0  # four builds, and a test
 OPEN_PODS = pytest.StashKey[list[PodWorld]]()
 # Without a registry there is neither a bridge for containers nor a runtime that could be relied on
 # while building; and pip asks whatever index this machine is set up for.
@@ -85,6 +87,13 @@ def _player(node: pytest.Item | pytest.Module, images: Engine) -> Iterator[Calla
 
         yield enter
     opened.clear()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test of all waits for the builds."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.timeout(TEST_S))
 
 
 @pytest.hookimpl(wrapper=True)
