@@ -103,6 +103,9 @@ def _compare(scene: Scene) -> None:
     ]
     for target in targets:
         scene.load.wait_for_port("client", target.endpoint)
+    for target in targets:
+        if target.side in PAIR and scene.options.wants(MEMORY):
+            scene.hold_connections(MEMORY, target)
     measures = [(name, run) for name, run in _measures(scene) if scene.options.wants(name)]
     for turn in range(scene.options.rounds):
         say(f"http: round {turn + 1} of {scene.options.rounds}")
@@ -110,9 +113,6 @@ def _compare(scene: Scene) -> None:
             for target in targets:
                 if target.side in PAIR or name in FOR_ALL:
                     run(target)
-    for target in targets:
-        if target.side in PAIR and scene.options.wants(MEMORY):
-            scene.hold_connections(MEMORY, target)
     for _, _, process in started:
         process.stop()
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 RATES = (250, 1000)  # of the paced loads, a second
 PACED_AT_ONCE = 512
+HOLD_LIMIT_S = 120.0
+FIRST_HELD = 100  # what a process allocates for its first connections is none of one connection
 HELD = [1000, 5000]
 
 
@@ -102,14 +104,20 @@ class Scene:
         self._note(f"{name}, p99", target, seen.p99, unit="ms", better=LESS, at=at)
 
     def hold_connections(self, name: str, target: Target) -> None:
-        """Memory of connections that do nothing."""
+        """Memory of connections that do nothing; of a process that has had no load before.
+
+        One that had keeps what it once took, and new connections would seem to need none.
+        """
         assert target.pid is not None
-        before = observe_memory_bytes(target.pid)
-        holder = self.load.hold("client", target.endpoint, target.target, HELD)
+        counts = [FIRST_HELD, *HELD]
+        holder = self.load.hold("client", target.endpoint, target.target, counts)
         try:
+            holder.wait_for_line(f"held {FIRST_HELD} ", HOLD_LIMIT_S)
+            before = observe_memory_bytes(target.pid)
             for count in HELD:
-                holder.wait_for_line(f"held {count} ", 120)
-                each = (observe_memory_bytes(target.pid) - before) / count / KIB
+                holder.wait_for_line(f"held {count} ", HOLD_LIMIT_S)
+                grown = observe_memory_bytes(target.pid) - before
+                each = grown / (count - FIRST_HELD) / KIB
                 self._note(name, target, each, unit="KiB", better=LESS, at=(count, "held"))
         except (RuntimeError, TimeoutError) as ended:
             say(f"{target.side}: {ended}")
@@ -119,7 +127,7 @@ class Scene:
     def note_rate(self, name: str, target: Target, seen: Loaded, *, at: At | None = None) -> None:
         """A rate, what each cost, how many failed, and what the load took itself."""
         self._note(name, target, seen.rate, at=at)
-        if target.pid is not None:
+        if target.pid is not None and seen.rate:
             cpu = seen.cpu_s * 1e6
             self._note(f"{name}: CPU each", target, cpu, unit="us", better=LESS, at=at)
         self._note_load(name, target, seen, at)
