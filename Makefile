@@ -6,7 +6,7 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 JOBS    ?= 2
 SYSTEM  := python3-venv nftables libnftables1 iproute2 tcpdump conntrack curl procps iputils-ping \
-           iputils-arping util-linux nginx-light wget git openssl dnsmasq-base
+           iputils-arping util-linux nginx-light wget git openssl dnsmasq-base prometheus
 ENGINES := podman buildah crun conmon catatonit fuse-overlayfs uidmap mmdebstrap
 BROWSER := chromium
 PEERS   := wrk squid tinyproxy haproxy gcc libc6-dev
@@ -18,7 +18,7 @@ ENGINE   ?= podman
 BUILD     = $(PYTHON) -m images.build --engine=$(ENGINE) --registry=$(REGISTRY) \
             $(if $(BASE),--base=$(BASE)) --options='$(BUILD_OPTIONS)'
 
-.PHONY: help demo test lint format bench images images-publish images-lock system clean
+.PHONY: help demo test test-images lint format bench images images-publish images-lock system clean
 help:
 	@echo "make demo   - build a lab of network namespaces and show the router at work (root)"
 	@echo "make test   - lint, then all tests, those on a real kernel included (root)"
@@ -31,7 +31,13 @@ demo: $(STAMP) system
 
 test: SYSTEM += $(ENGINES) $(BROWSER)
 test: lint system $(BIN)/kubectl
-	$(BIN)/pytest -n $(JOBS) $(PYTEST_ARGS)
+	$(BIN)/pytest -n $(JOBS) --ignore=tests/images $(PYTEST_ARGS)
+	$(if $(PYTEST_ARGS),,$(BIN)/pytest tests/images)
+
+# After the others, and one after the other: they build once, and measure.
+test-images: SYSTEM += $(ENGINES)
+test-images: $(STAMP) system $(BIN)/kubectl
+	$(BIN)/pytest tests/images $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -85,7 +85,9 @@ def _chosen(programs: Sequence[str]) -> Iterator[Image]:
 def main() -> None:
     """Builds what was asked for, and publishes it if that was asked for too."""
     parser = argparse.ArgumentParser(prog="images.build", description="builds the images")
-    parser.add_argument("program", nargs="*", choices=[[], *(i.program for i in IMAGES)])
+    known = [image.program for image in IMAGES]
+    # argparse looks for the empty list of "all of them" among the choices, too.
+    parser.add_argument("program", nargs="*", choices=[[], *known])
     parser.add_argument("--engine", default="podman", help="podman, buildah or docker")
     parser.add_argument("--registry", default=REGISTRY, help=f"default: {REGISTRY}")
     parser.add_argument("--base", help="an image of Debian 13 in place of the Containerfile's")

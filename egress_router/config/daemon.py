@@ -17,6 +17,8 @@ from egress_router.errors import ConfigurationError, Problem
 
 LOG_FORMATS = ("json", "text")
 LOG_LEVELS = ("debug", "info", "warning", "error")
+WORKERS_AUTO = "auto"
+WORKERS_MAX = 64
 SAMPLED_MAX = 1_000_000
 _CONNECTION_LOG = {"full": 1, "off": 0}
 
@@ -33,8 +35,8 @@ class LogConfig:
 class DaemonConfig:
     """What lifecycle, logs, admin endpoint and watch need to know.
 
-    `record_every`: one in so many connections has its line in the log; 0: none.
-    `warnings`: variables that look mistyped.
+    `workers` None: as many as there are processors to use. `record_every`: one in so many
+    connections has its line in the log; 0: none. `warnings`: variables that look mistyped.
     """
 
     log: LogConfig
@@ -42,6 +44,7 @@ class DaemonConfig:
     watch_s: float
     reload_s: float
     interface: str | None
+    workers: int | None
     record_every: int = 1
     warnings: tuple[str, ...] = ()
 
@@ -90,6 +93,7 @@ def parse_daemon(environment: Environment) -> DaemonConfig:
         interface=read_link_name(
             environment, variables.INTERFACE, Problems(variables.INTERFACE.name, found)
         ),
+        workers=_parse_workers(environment, found),
         record_every=parse_connection_log(
             environment.get(variables.CONNECTION_LOG) or "",
             Problems(variables.CONNECTION_LOG.name, found),
@@ -99,3 +103,17 @@ def parse_daemon(environment: Environment) -> DaemonConfig:
     if found:
         raise ConfigurationError(tuple(found))
     return config
+
+
+def _parse_workers(environment: Environment, found: list[Problem]) -> int | None:
+    text = environment.get(variables.WORKERS) or WORKERS_AUTO
+    if text == WORKERS_AUTO:
+        return None
+    count = parse_decimal(text)
+    if count is not None and 1 <= count <= WORKERS_MAX:
+        return count
+    Problems(variables.WORKERS.name, found).add(
+        f"{quote(text)} is invalid: expected `{WORKERS_AUTO}` or a whole number from 1 to "
+        f"{WORKERS_MAX}"
+    )
+    return None

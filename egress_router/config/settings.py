@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from egress_router.config.variables import Variable
 
+# What Kubernetes tells of a Service `egress-http-proxy` by the name EGRESS_HTTP_PROXY_PORT, unless
+# the pod has `enableServiceLinks: false`: not what the operator said.
+_SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://[0-9a-f.:\[\]]+:[0-9]{1,5}\Z")
 _SECONDS = re.compile(r"(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,6})?\Z")
 # A subset of what dev_valid_name() of the kernel takes: plain ASCII, and nothing that ends a string
 # in nft (`"`, `\`), matches other links there (`*`) or marks a zone (`%`).
@@ -93,6 +96,8 @@ def read_count(
 def read_port(environment: Environment, variable: Variable, problems: Problems) -> int | None:
     """A port, or None if unset or wrong (and reported)."""
     text = environment.get(variable)
+    if text is not None and _SERVICE_LINK.match(text):
+        text = variable.default
     if text is None:
         return None
     if (port := parse_port(text)) is None:

@@ -199,6 +199,13 @@ RELOAD = Variable(
     meaning="how often the file of the list is looked at by itself; changes are noticed at once; "
     "0: it is read again on SIGHUP alone",
 )
+WORKERS = Variable(
+    name="EGRESS_WORKERS",
+    programs=("http", "dns"),
+    default="auto",
+    meaning="processes that share the connections, 1 to 64; `auto`: one for each processor that "
+    "the container may use by its CPU limit, at most 4",
+)
 HTTP_DESTINATION = Variable(
     name="EGRESS_HTTP_PROXY_DESTINATION",
     programs=("http",),

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from egress_router.plan.state import Link
 
 NEEDS_RAW = (
-    "needs CAP_NET_RAW: run this in a debug container (kubectl debug -it POD --image=IMAGE "
-    "--profile=netadmin)"
+    "needs CAP_NET_RAW: kubectl debug -it POD --image=IMAGE --profile=netadmin -- "
+    "egress-router doctor"
 )
 STRICT = 1  # rp_filter: RFC 3704 strict
 
@@ -146,9 +146,10 @@ def judge_routes(facts: Facts) -> tuple[Finding, ...]:
         return (fail("routes", space.missing, causes.ROUTES_CHANGED),)
     for source in facts.place.sources:
         chosen = dict(space.leaves).get(source.version)
-        if chosen != source:
-            summary = f"connections to the outside would leave from {chosen or 'nowhere'}"
-            return (fail("routes", f"{summary}, not from {source}", causes.ROUTES_CHANGED),)
+        # None is no wrong way: IPv6 passes over a gateway that does not answer (RFC 4191 §3.2).
+        if chosen is not None and chosen != source:
+            summary = f"connections to the outside would leave from {chosen}, not from {source}"
+            return (fail("routes", summary, causes.ROUTES_CHANGED),)
     gateways = ", ".join(map(str, facts.place.gateways))
     return (ok("routes", f"all else leaves from the source, via {gateways}, or not at all"),)
 

@@ -5,10 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from egress_router.kernel.signs import ruleset_generation
-from egress_router.plan.forwards import TABLE, forwards_digest, render_forwards_removal
+from egress_router.kernel.tally import observe_ports
+from egress_router.plan.counting import add_ports
+from egress_router.plan.forwards import (
+    TABLE,
+    forwards_digest,
+    map_names,
+    render_forwards_removal,
+)
 
 if TYPE_CHECKING:
     from egress_router.kernel.nft import Nft
+    from egress_router.plan.counting import Ports
 
 
 class ForwardTable:
@@ -17,11 +25,20 @@ class ForwardTable:
     def __init__(self) -> None:
         self._text: str | None = None
         self._generation: int | None = None
+        self._counted: Ports = {}  # by the tables that this one has replaced
 
     def put(self, nft: Nft, text: str) -> None:
-        """Replaces the table in one transaction."""
+        """Replaces the table in one transaction; what the old one has counted is kept."""
+        counted = self.observe()
         nft.change(text, step="load the nftables table of forwarded ports")
+        self._counted = counted
         self._text, self._generation = text, ruleset_generation()
+
+    def observe(self) -> Ports:
+        """What each port has counted since the daemon started."""
+        if self._text is None:
+            return self._counted
+        return add_ports(self._counted, observe_ports(TABLE, map_names(self._text)))
 
     def keep(self, nft: Nft) -> bool:
         """Loads the table again if it is not there any more; whether that was so."""

@@ -65,9 +65,12 @@ class Look:
 
 
 class Keeper:
-    """`config` None: keep what is found. `interface` None: find the egress link."""
+    """`config` None: keep what is found. `interface` None: find the egress link.
 
-    def __init__(
+    `repairs`: whether it mends what it may, or only looks.
+    """
+
+    def __init__(  # noqa: PLR0913 - what one daemon keeps, each by its name
         self,
         *,
         config: InitConfig | None,
@@ -75,10 +78,13 @@ class Keeper:
         nameservers: tuple[Address, ...],
         claim: ClaimConfig,
         forwards: bool = False,
+        repairs: bool = True,
     ) -> None:
         capabilities = observe_capabilities()
         self.lacks: str | None = None  # what it would need to repair
-        if "CAP_NET_ADMIN" not in capabilities:
+        if not repairs:
+            self.lacks = "to be the first process"
+        elif "CAP_NET_ADMIN" not in capabilities:
             self.lacks = "CAP_NET_ADMIN"
         elif not nft_installed():  # an image whose program loads no rulesets comes without
             self.lacks = "libnftables, which this image does not have"
@@ -178,7 +184,9 @@ class Keeper:
         """What has passed so far; None if there is no router. Raises KernelError."""
         if self._router is None:
             return None
-        return observe_traffic(self._netlink, self._router, tally=self.may_repair)
+        return observe_traffic(
+            self._netlink, self._router, self._forward_table, tally=self.may_repair
+        )
 
     def put_forwards(self, text: str, judge: ForwardJudge) -> None:
         """Puts DNS mode's table in force, and forgets flows that contradict it."""

@@ -22,13 +22,16 @@ from egress_router.plan.counting import (
     NOTHING,
     Count,
     DestinationTally,
+    PortTally,
     Tally,
     fallback_counter,
 )
 from egress_router.plan.ruleset import TABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from egress_router.plan.counting import Ports
 
 _INET = 1  # NFPROTO_INET
 _TABLES = 10 << 8  # NFNL_SUBSYS_NFTABLES
@@ -90,6 +93,30 @@ def observe_tally(table: str = TABLE) -> Tally:
     return Tally(
         counters=counters, destinations=(*destinations, *(one for one in fallbacks if one))
     )
+
+
+def observe_ports(table: str, maps: Sequence[str]) -> Ports:
+    """What the ports of DNS mode's table have counted; `maps` are the names of its maps.
+
+    Raises KernelError.
+    """
+    connections: dict[tuple[str, int], int] = {}
+    for name in maps:
+        for one in observe_elements(table, name):
+            key = _port_key(one.key[4:])  # behind the turn
+            connections[key] = connections.get(key, 0) + one.passed.packets
+    sent, received = (
+        {_port_key(one.key): one.passed for one in observe_elements(table, direction)}
+        for direction in DIRECTIONS
+    )
+    return {
+        key: PortTally(
+            connections=connections.get(key, 0),
+            sent=sent.get(key, NOTHING),
+            received=received.get(key, NOTHING),
+        )
+        for key in dict.fromkeys((*connections, *sent))
+    }
 
 
 def observe_elements(table: str, name: str) -> Iterator[Element]:
@@ -204,6 +231,10 @@ def _count(data: bytes) -> Count:
         packets=_NUMBER.unpack(found[_COUNTER_PACKETS])[0],
         bytes=_NUMBER.unpack(found[_COUNTER_BYTES])[0],
     )
+
+
+def _port_key(key: bytes) -> tuple[str, int]:
+    return _PROTOCOLS.get(key[0], ""), _port(key[4:])
 
 
 def _port(data: bytes) -> int:

@@ -37,7 +37,7 @@ def observe_tracking() -> Tracking:
         limit = None
     try:
         full, failed = parse_statistics(_STATISTICS.read_text(encoding="ascii"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, IndexError):
         full, failed = None, None
     return Tracking(entries=observe_flow_count(), limit=limit, full=full, failed=failed)
 
@@ -45,7 +45,8 @@ def observe_tracking() -> Tracking:
 def parse_statistics(text: str) -> tuple[int, int]:
     """`drop` and `insert_failed`, each the sum over all processors.
 
-    One line of names, then one of hexadecimal numbers for each processor. Raises ValueError.
+    One line of names, then one of hexadecimal numbers for each processor. Raises ValueError or
+    IndexError where it is of another form.
     """
     names, *processors = (line.split() for line in text.splitlines() if line.strip())
     full, failed = names.index("drop"), names.index("insert_failed")

@@ -13,7 +13,9 @@ from egress_router.plan.counting import Tally
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from egress_router.kernel.forwards import ForwardTable
     from egress_router.kernel.netlink import Netlink
+    from egress_router.plan.counting import Ports
     from egress_router.plan.snapshot import Router
     from egress_router.plan.state import Neighbour
 
@@ -23,7 +25,7 @@ class Traffic:
     """One reading. `link`: the egress link's counters; `link_up`: whether it carries anything.
 
     `tally` None: the table may not be read without CAP_NET_ADMIN. `gateways`: as the kernel knows
-    them, in the router's order; an unknown one is left out.
+    them, in the router's order; an unknown one is left out. `ports`: of DNS mode's own table.
     """
 
     link_up: bool = False
@@ -31,9 +33,12 @@ class Traffic:
     gateways: tuple[Neighbour, ...] = ()
     tracking: Tracking = field(default_factory=Tracking)
     tally: Tally | None = None
+    ports: Ports = field(default_factory=dict)
 
 
-def observe_traffic(netlink: Netlink, router: Router, *, tally: bool) -> Traffic:
+def observe_traffic(
+    netlink: Netlink, router: Router, forwards: ForwardTable, *, tally: bool
+) -> Traffic:
     """Reads it all; `tally`: the table's counters too. Blocks, and may raise KernelError."""
     link = netlink.observe_counted_link(router.egress)
     neighbours = netlink.observe_neighbours(router.egress)
@@ -45,6 +50,7 @@ def observe_traffic(netlink: Netlink, router: Router, *, tally: bool) -> Traffic
         ),
         tracking=observe_tracking(),
         tally=_tally() if tally else None,
+        ports=forwards.observe() if tally else {},
     )
 
 

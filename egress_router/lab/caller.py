@@ -3,12 +3,13 @@
 Stands alone, as `probe` does. `python -I -S caller.py HOST PORT RATE SECONDS [TARGET]` prints one
 object, `{"calls", "errors", "servers", "latencies"}`; a call is connect and the partner's line, by
 CONNECT where a target is named, `www.example.test:80`. Calls start on time, whatever the earlier
-ones do.
+ones do. SIGTERM ends the calling before its time; what has begun is waited for.
 """
 
 import asyncio
 import errno
 import json
+import signal
 import sys
 import time
 from typing import Any
@@ -49,11 +50,15 @@ async def main() -> None:
     host, port, rate, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
     target = sys.argv[5] if len(sys.argv) > 5 else ""
     outcome: dict[str, Any] = {"errors": [], "servers": {}, "latencies": []}
-    calls = int(rate * float(seconds))
-    started = time.monotonic()
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    calls, started = 0, time.monotonic()
     async with asyncio.TaskGroup() as group:
-        for number in range(calls):
+        for number in range(int(rate * float(seconds))):
             await asyncio.sleep(max(0.0, started + number / rate - time.monotonic()))
+            if stopped.is_set():
+                break
+            calls += 1
             group.create_task(call(host, port, target, outcome))
     sys.stdout.write(json.dumps({"calls": calls, **outcome}))
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import egress_router
+from egress_router.config.variables import WORKERS
 from egress_router.lab import dump, namespaces, partner, probe, sentinel
 from egress_router.lab.addresses import ADDRESSES, Address
 from egress_router.lab.capture import Capture, tcpdump_argv
@@ -188,9 +189,12 @@ class Lab:
         wrap: Sequence[str] = (),
         host: Host = "pod",
     ) -> Process:
-        """Starts one of the router's programs in the pod, or in its twin."""
+        """Starts one of the router's programs in the pod, or in its twin.
+
+        A daemon is one process unless `env` says otherwise, whatever machine the world is on.
+        """
         command = (*wrap, *self._program, *argv)
-        return self.start(host, command, env, name=argv[0])
+        return self.start(host, command, {WORKERS.name: "1", **env}, name=argv[0])
 
     def start_partner(self, *, tcp: Sequence[int] = (), udp: Sequence[int] = ()) -> Process:
         """Starts the outside server on all of its addresses and returns when it is bound."""

@@ -13,7 +13,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from egress_router.errors import ConfigurationError, EgressRouterError, Problem
-from egress_router.service.daemon import Mode, Service, run_daemon
+from egress_router.service.daemon import Mode, Service
+from egress_router.service.run import run_daemon
 
 if TYPE_CHECKING:
     from collections.abc import Callable

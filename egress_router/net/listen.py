@@ -53,19 +53,20 @@ def connection_limit(descriptor_limit: int, wanted: int | None = None) -> int:
 
 
 def open_listeners(
-    addresses: Sequence[IPAddress], port: int, *, link: str | None = None
+    addresses: Sequence[IPAddress], port: int, *, link: str | None = None, shared: bool = False
 ) -> tuple[socket.socket, ...]:
     """One listening socket for each address; `::` is passed over where the kernel has no IPv6.
 
     With a `link` only what arrives by it is heard: Linux answers for an address of one link on
-    every other one (the weak host model, RFC 1122 §3.3.4.2). Raises KernelError naming address and
-    port. On an error none is left open.
+    every other one (the weak host model, RFC 1122 §3.3.4.2). `shared`: other processes of the same
+    user may listen there too, and the kernel spreads connections over them (socket(7)). Raises
+    KernelError naming address and port. On an error none is left open.
     """
     opened: list[socket.socket] = []
     with contextlib.ExitStack() as undo:
         for address in addresses:
             try:
-                sock = _open(address, port, link)
+                sock = _open(address, port, link, shared=shared)
             except OSError as error:
                 optional = len(addresses) > 1 and address == IPv6Address("::")
                 if optional and error.errno in _NO_IPV6:
@@ -219,12 +220,14 @@ class Listener:
             self._reserve = None
 
 
-def _open(address: IPAddress, port: int, link: str | None) -> socket.socket:
+def _open(address: IPAddress, port: int, link: str | None, *, shared: bool) -> socket.socket:
     sock = socket.socket(
         family_of(address), socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
     )
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if address.version == 6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         tune_stream(sock)

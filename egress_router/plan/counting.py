@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from egress_router.config.destinations import Protocol
 
@@ -43,6 +43,9 @@ class Count:
     packets: int = 0
     bytes: int = 0
 
+    def __add__(self, other: Count) -> Count:
+        return Count(packets=self.packets + other.packets, bytes=self.bytes + other.bytes)
+
 
 NOTHING = Count()
 
@@ -61,6 +64,31 @@ class DestinationTally:
     connections: int
     sent: Count = NOTHING
     received: Count = NOTHING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortTally:
+    """What one port of DNS mode's table has let through."""
+
+    connections: int = 0
+    sent: Count = NOTHING
+    received: Count = NOTHING
+
+    def __add__(self, other: PortTally) -> PortTally:
+        return PortTally(
+            connections=self.connections + other.connections,
+            sent=self.sent + other.sent,
+            received=self.received + other.received,
+        )
+
+
+Ports: TypeAlias = dict[tuple[str, int], PortTally]  # by protocol and port
+
+
+def add_ports(one: Ports, other: Ports) -> Ports:
+    """The sum, port by port."""
+    none = PortTally()
+    return {key: one.get(key, none) + other.get(key, none) for key in dict.fromkeys((*one, *other))}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

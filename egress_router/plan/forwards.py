@@ -8,14 +8,19 @@
 3. A port without an address is not in a map: its packets go to the pod itself, where the daemon
    listens, or where nobody does and the kernel refuses.
 4. Connections that are open stay where they are: the kernel asks these chains for new ones only.
+5. The elements of the maps count connections, those of two sets the packets of each port; the main
+   table decides about them (`plan.counting`, rules 2 and 4).
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from egress_router.plan.counting import DIRECTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
 
 TABLE = "egress_router_dns"
 COMMENT_PREFIX = "egress-router dns "
+_MAP = re.compile(r"^\tmap (\S+) \{$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +61,11 @@ def render_forwards(cluster: str, forwards: Sequence[Forward]) -> str:
     )
 
 
+def map_names(text: str) -> tuple[str, ...]:
+    """The maps of a table that `render_forwards` has made."""
+    return tuple(_MAP.findall(text))
+
+
 def forwards_digest(text: str) -> str:
     """The digest that the table's text, or the kernel's listing of it, carries; empty if none."""
     _, found, rest = text.partition(f'comment "{COMMENT_PREFIX}')
@@ -75,10 +86,12 @@ def _body(cluster: str, forwards: Sequence[Forward]) -> Iterator[str]:
             key = f"numgen inc mod {count} . meta l4proto . th dport"
             yield f"\tmap {name} {{"
             yield f"\t\ttypeof {key} : {family} daddr . th dport"
+            yield "\t\tcounter"
             joined = ",\n\t\t\t".join(elements)
             yield f"\t\telements = {{ {joined} }}"
             yield "\t}"
             rules.append(f"meta nfproto ipv{version} dnat {family} to {key} map @{name}")
+    yield from _counting(forwards)
     yield "\tchain forward_prerouting {"
     yield "\t\ttype nat hook prerouting priority dstnat; policy accept;"
     yield f'\t\tiifname != "{cluster}" accept'
@@ -86,6 +99,27 @@ def _body(cluster: str, forwards: Sequence[Forward]) -> Iterator[str]:
     yield "\t\tmeta l4proto != { tcp, udp } accept"
     for rule in rules:
         yield f"\t\t{rule}"
+    yield "\t}"
+
+
+def _counting(forwards: Sequence[Forward]) -> Iterator[str]:
+    """The sets that count packets, and the chain that looks each one up."""
+    elements = ", ".join(f"{one.protocol} . {one.port}" for one in forwards if one.addresses)
+    if not elements:
+        return
+    for direction in DIRECTIONS:
+        yield f"\tset {direction} {{"
+        yield "\t\ttype inet_proto . inet_service"
+        yield "\t\tcounter"
+        yield f"\t\telements = {{ {elements} }}"
+        yield "\t}"
+    yield "\tchain count_forward {"
+    yield "\t\ttype filter hook forward priority filter - 1; policy accept;"
+    for way, direction in zip(("original", "reply"), DIRECTIONS, strict=True):
+        yield (
+            f"\t\tct direction {way} ct status dnat meta l4proto {{ tcp, udp }} "
+            f"meta l4proto . ct original proto-dst @{direction}"
+        )
     yield "\t}"
 
 

@@ -37,7 +37,7 @@ from egress_router.policy.portline import NO_LINE
 from egress_router.policy.target import Name, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from egress_router.policy.prefixes import IPAddress
 
@@ -105,6 +105,25 @@ class Policy:
         else:
             addresses = (target.host,)
         return self._decide(target, addresses)
+
+    def hidden_denial(
+        self, decision: Decision, port: int, families: Collection[int]
+    ) -> HttpRule | None:
+        """The first line that might deny instead, were the addresses of these families known.
+
+        They were asked for and could not be looked up. Walks the list: that is rare.
+        """
+        for rule in self.rules:
+            if rule is decision.rule:
+                break
+            if rule.action is Action.ALLOW or isinstance(rule.value, str):
+                continue
+            # An IPv6 address may carry an IPv4 one, which counts as if it stood there itself.
+            if rule.value.version not in families and 6 not in families:
+                continue
+            if rule.ports is None or rule.ports[0] <= port <= rule.ports[1]:
+                return rule
+        return None
 
     def _settled(self, target: Target, name: Name) -> Decision | None:
         """Rule 8: the denial that no answer can change."""

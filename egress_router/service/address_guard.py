@@ -36,7 +36,7 @@ class AddressGuard:
         self._defended_at = -DEFEND_S
         self._sighted_at: float | None = None
         self.conflicts = 0
-        self.may_watch = "CAP_NET_RAW" in observe_capabilities()
+        self.may_watch = service.place.first and "CAP_NET_RAW" in observe_capabilities()
 
     def follow(self, look: Look) -> None:
         """Takes up the link that a look shows, and announces if it is time."""

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import json
 import socket
 from typing import TYPE_CHECKING, Any
 
 from egress_router.config.variables import ADMIN_PORT
 from egress_router.errors import KernelError
 from egress_router.service.admin_socket import SOCKET_PREFIX, socket_name
+from egress_router.service.encoding import encode_document
 from egress_router.service.metric_registry import import_library
 from egress_router.service.page import load_page
 
@@ -191,8 +191,7 @@ class AdminEndpoint:
                 return self._readyz()
             case "/status":
                 await self._read()
-                document = json.dumps(self._status(), default=str, ensure_ascii=False)
-                return 200, f"{document}\n".encode(), "application/json"
+                return 200, await encode_document(self._status()), "application/json"
             case "/metrics":
                 await asyncio.to_thread(import_library)
                 await self._read()

@@ -1,38 +1,38 @@
-"""How a daemon is put together: parse, logs, lifecycle, admin endpoint, mode.
+"""What a daemon's mode and this room know of each other.
 
-`Mode` is all that this room asks of a mode; `Service` is all that a mode gets from it.
+`Mode` is all that this room asks of a mode; `Service` is all that a mode gets from it. A mode that
+several processes may serve at once is `Shareable` too: then the daemon may be more than one.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from egress_router import __version__
-from egress_router.config.daemon import DaemonConfig, parse_daemon
-from egress_router.errors import ConfigurationError, Problem
-from egress_router.service import metrics, process, signals
-from egress_router.service.admin import AdminEndpoint, open_port, open_unix_socket
+from egress_router.service import metrics, process
+from egress_router.service.admin import AdminEndpoint, open_port
 from egress_router.service.connection_log import ConnectionLog
-from egress_router.service.events import CONFIGURATION_WARNING, DAEMON_STARTED
+from egress_router.service.events import DAEMON_STARTED
 from egress_router.service.health import Readiness
-from egress_router.service.lifecycle import Lifecycle, run_lifecycle
-from egress_router.service.logs import (
-    capture_library_messages,
-    configure_logs,
-    dropped_lines,
-    log_event,
-)
+from egress_router.service.logs import dropped_lines, log_event
 from egress_router.service.metric_registry import Metrics
+from egress_router.service.place import ALONE, Place
 from egress_router.service.reload import Reloader
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from ipaddress import IPv4Address, IPv6Address
 
+    from egress_router.config.daemon import DaemonConfig
     from egress_router.config.settings import Environment
+    from egress_router.service.crew import Crew
+    from egress_router.service.lifecycle import Lifecycle
+
+    Facts: TypeAlias = Mapping[str, Any]
+    Merge: TypeAlias = Callable[[Facts, Sequence[Facts]], Facts]
 
 Config = TypeVar("Config")
 
@@ -52,13 +52,31 @@ class Mode(Protocol[Config]):
         """
 
 
+@runtime_checkable
+class Shareable(Protocol):
+    """A mode that several processes may serve, each with listening sockets of its own."""
+
+    def may_share(self, config: Any, /) -> bool:
+        """Whether this configuration can be served so."""
+
+    def preload(self) -> None:
+        """Imports what serving takes, so that the processes have it in common."""
+
+
 class Service:
     """What a mode gets: settings, readiness, metrics, tasks, reloads, and word of its end."""
 
     def __init__(
-        self, mode: str, config: DaemonConfig, lifecycle: Lifecycle, environment: Environment
+        self,
+        mode: str,
+        config: DaemonConfig,
+        lifecycle: Lifecycle,
+        environment: Environment,
+        *,
+        place: Place = ALONE,
     ) -> None:
         self.mode = mode
+        self.place = place
         self.config = config
         self.lifecycle = lifecycle
         self.tasks = lifecycle.tasks
@@ -66,9 +84,11 @@ class Service:
         self.readiness = Readiness(mode, age_s=age_s)
         self.metrics = Metrics()
         self.connection_log = ConnectionLog(config.record_every)
-        self.reload = Reloader(mode, environment, lifecycle, poll_s=config.reload_s)
+        self.reload = Reloader(mode, environment, lifecycle, poll_s=config.reload_s, place=place)
+        self._crew: Crew | None = None
         self._started_at = time.time() - age_s
-        self._status: list[Callable[[], Mapping[str, Any]]] = []
+        self._on_started: list[Callable[[], None]] = []
+        self._status: list[tuple[Callable[[], Facts], Merge | None]] = []
         self._readings: list[Callable[[], Awaitable[None]]] = []
         self._warnings: list[Callable[[], Iterable[str]]] = [lambda: config.warnings]
         self.admin = AdminEndpoint(
@@ -88,6 +108,8 @@ class Service:
     def started(self) -> None:
         """Says that the mode serves: from now on a stop is a drain."""
         self.lifecycle.started()
+        for callback in self._on_started:
+            callback()
         self.admin.wake()
         log_event(
             DAEMON_STARTED,
@@ -97,12 +119,31 @@ class Service:
             start_s=round(process.observe_age_s(), 3),
         )
 
-    def provide_status(self, source: Callable[[], Mapping[str, Any]]) -> None:
+    def on_started(self, callback: Callable[[], None]) -> None:
+        """Calls back when the mode serves."""
+        self._on_started.append(callback)
+
+    def provide_status(self, source: Callable[[], Facts], *, merge: Merge | None = None) -> None:
         """Adds facts to /status: scalars, mappings, lists; must not block, and may be called often.
 
         `source`, `gateway` and `link` are shown first, mappings and lists of mappings as sections.
+        `merge` makes one of the facts of this process and those of the daemon's others; without it
+        the first process' are told.
         """
-        self._status.append(source)
+        self._status.append((source, merge))
+
+    def status_parts(self) -> dict[str, Facts]:
+        """What another process of the daemon merges with its own facts, as JSON can carry it."""
+        return {str(n): source() for n, (source, merge) in enumerate(self._status) if merge}
+
+    def lead(self, crew: Crew) -> None:
+        """From now on the daemon is this process and these workers."""
+        self._crew = crew
+        self.on_started(crew.begin)
+        self.reload.spread = crew.reload
+        self.metrics.join(crew.values)
+        self.provide_reading(crew.gather)
+        self.provide_warnings(crew.warnings)
 
     def provide_reading(self, take: Callable[[], Awaitable[None]]) -> None:
         """Has something read before /status or /metrics is answered: what is asked for on demand.
@@ -125,7 +166,7 @@ class Service:
 
     def open_admin_port(self, addresses: Iterable[IPv4Address | IPv6Address]) -> None:
         """Opens the admin port, if one is configured, on these cluster-side addresses."""
-        if self.config.admin_port is not None:
+        if self.config.admin_port is not None and self.place.first:
             self.admin.add([open_port(address, self.config.admin_port) for address in addresses])
 
     def status_document(self) -> dict[str, Any]:
@@ -139,18 +180,39 @@ class Service:
             "for_s": round(snapshot.for_s, 1),
             "warnings": [warning for source in self._warnings for warning in source()],
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._started_at)),
-            **{name: fact for source in self._status for name, fact in source().items()},
+            **self._facts(),
             "reload": self.reload.report.status(),
             "conditions": {c.name: c.reason or "ok" for c in snapshot.conditions},
+            **({"workers": self._crew.rows()} if self._crew else {}),
             "process": {
                 "pid": os.getpid(),
-                "memory_bytes": int(process.observe_memory_bytes()),
-                "cpu_s": round(process.observe_cpu_s(), 2),
-                "open_descriptors": int(process.observe_descriptors()),
-                "loop_lag_s": round(self.lifecycle.lag.largest_s(), 4),
+                **self.process_facts(),
                 "log_lines_dropped": dropped_lines(),
             },
         }
+
+    def process_facts(self) -> dict[str, float]:
+        """What this process takes."""
+        return {
+            "memory_bytes": int(self._memory_bytes()),
+            "cpu_s": round(process.observe_cpu_s(), 2),
+            "open_descriptors": int(process.observe_descriptors()),
+            "loop_lag_s": round(self.lifecycle.lag.largest_s(), 4),
+        }
+
+    def _memory_bytes(self) -> float:
+        if self.place.alone:
+            return process.observe_memory_bytes()
+        return process.observe_shared_memory_bytes()
+
+    def _facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {}
+        for number, (source, merge) in enumerate(self._status):
+            own = source()
+            if merge is not None and self._crew is not None:
+                own = merge(own, self._crew.parts(str(number)))
+            facts |= own
+        return facts
 
     def _provide_metrics(self) -> None:
         life, provide = self.lifecycle, self.metrics.provide
@@ -170,49 +232,6 @@ class Service:
         provide(metrics.LOG_LINES_DROPPED, dropped_lines)
         provide(metrics.START_TIME, lambda: self._started_at)
         provide(metrics.CPU_SECONDS, process.observe_cpu_s)
-        provide(metrics.RESIDENT_MEMORY, process.observe_memory_bytes)
+        provide(metrics.RESIDENT_MEMORY, self._memory_bytes)
         provide(metrics.OPEN_DESCRIPTORS, process.observe_descriptors)
         provide(metrics.DESCRIPTOR_LIMIT, process.observe_descriptor_limit)
-
-
-def run_daemon(mode: Mode[Config], environment: Environment) -> int:
-    """Runs one daemon to its end and returns its exit code; everything later is in the log.
-
-    Raises ConfigurationError, before anything was touched, with the problems of the daemon's
-    settings and of the mode's own.
-    """
-    signals.install_early_handlers()
-    daemon_config, mode_config = _parse(mode, environment)
-    configure_logs(daemon_config.log, daemon=True)
-    for warning in daemon_config.warnings:
-        log_event(CONFIGURATION_WARNING, message=warning)
-    signals.fill_standard_descriptors()
-    capture_library_messages()
-
-    async def serve(lifecycle: Lifecycle) -> None:
-        service = Service(mode.name, daemon_config, lifecycle, environment)
-        # A task of its own: the endpoint outlives the mode, so that a drain can be watched to its
-        # end.
-        service.admin.add([open_unix_socket(mode.name)])
-        lifecycle.tasks.start_vital("admin endpoint", service.admin.serve())
-        try:
-            await mode.serve(mode_config, service)
-        finally:
-            service.reload.close()
-
-    return run_lifecycle(mode.name, serve)
-
-
-def _parse(mode: Mode[Config], environment: Environment) -> tuple[DaemonConfig, Config]:
-    problems: list[Problem] = []
-    try:
-        daemon_config = parse_daemon(environment)
-    except ConfigurationError as error:
-        problems.extend(error.problems)
-    try:
-        mode_config = mode.parse(environment)
-    except ConfigurationError as error:
-        problems.extend(error.problems)
-    if problems:
-        raise ConfigurationError(tuple(problems))
-    return daemon_config, mode_config

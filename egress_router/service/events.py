@@ -5,6 +5,7 @@ Rules of the table:
 2. The level belongs to the event, so that one name is never info here and error there.
 3. `fields` is everything a line may carry beside timestamp, level and event; a line may leave some
    out. A mode adds its events by `Event` constants here, and nothing logs by any other name.
+4. `common` is what every process of a daemon comes to see by itself: only the first one writes it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Event:
     level: Level
     meaning: str
     fields: tuple[str, ...] = ()
+    common: bool = False
     rank: int = field(init=False, repr=False)
     head: str = field(init=False, repr=False)
 
@@ -40,36 +42,42 @@ DAEMON_STARTED = Event(
     level="info",
     meaning="the mode serves; from now on a stop is a drain",
     fields=("mode", "version", "pid", "start_s"),
+    common=True,
 )
 DAEMON_READY = Event(
     name="daemon_ready",
     level="info",
     meaning="every condition of readiness holds; after_s: how long it was not so",
     fields=("mode", "after_s"),
+    common=True,
 )
 DAEMON_NOT_READY = Event(
     name="daemon_not_ready",
     level="warning",
     meaning="a condition of readiness fails; the reasons say which and why",
     fields=("mode", "reasons"),
+    common=True,
 )
 DAEMON_STOPPING = Event(
     name="daemon_stopping",
     level="info",
     meaning="a signal asked for the end; not ready from now on, connections drain",
     fields=("mode", "signal", "drain_s"),
+    common=True,
 )
 DAEMON_CUT = Event(
     name="daemon_cut",
     level="warning",
     meaning="a second signal, or the drain time, ended what was still open",
     fields=("mode", "reason"),
+    common=True,
 )
 DAEMON_STOPPED = Event(
     name="daemon_stopped",
     level="info",
     meaning="the last line of a daemon",
     fields=("mode", "exit_code"),
+    common=True,
 )
 DAEMON_FAILED = Event(
     name="daemon_failed",
@@ -95,11 +103,38 @@ LOOP_ERROR = Event(
     meaning="the event loop reported an error that nobody caught; once per kind and second",
     fields=("message", "error", "suppressed", "traceback"),
 )
+WORKER_STARTED = Event(
+    name="worker_started",
+    level="info",
+    meaning="another process of the daemon serves too; they are numbered from 1",
+    fields=("worker", "pid"),
+)
+WORKER_ENDED = Event(
+    name="worker_ended",
+    level="error",
+    meaning="a worker ended though it never should; the daemon ends too. exit_code: negative is "
+    "the signal it died of",
+    fields=("worker", "pid", "exit_code"),
+)
+WORKER_SILENT = Event(
+    name="worker_silent",
+    level="error",
+    meaning="a worker answers nothing any more; it is killed, and the daemon ends",
+    fields=("worker", "pid", "seconds"),
+)
+WORKER_BEHIND = Event(
+    name="worker_behind",
+    level="error",
+    meaning="a worker could not put in force what the daemon did; its connections are judged by "
+    "the old list, and the daemon is not ready",
+    fields=("worker", "reason"),
+)
 RELOAD_REQUESTED = Event(
     name="reload_requested",
     level="info",
     meaning="SIGHUP asked to read the configuration again",
     fields=("mode",),
+    common=True,
 )
 RELOAD_APPLIED = Event(
     name="reload_applied",
@@ -107,12 +142,14 @@ RELOAD_APPLIED = Event(
     meaning="a new configuration is in force, or without changes the old one still; ended: how "
     "many connections were ended because it does not allow them",
     fields=("mode", "source", "generation", "changes", "ended"),
+    common=True,
 )
 RELOAD_REFUSED = Event(
     name="reload_refused",
     level="error",
     meaning="a new configuration is wrong, or could not be put in force; the old one stays",
     fields=("mode", "source", "generation", "changes", "problems"),
+    common=True,
 )
 RELOAD_UNSUPPORTED = Event(
     name="reload_unsupported",
@@ -120,12 +157,14 @@ RELOAD_UNSUPPORTED = Event(
     meaning="a new configuration cannot be put in force by this daemon; the problem says what it "
     "would take",
     fields=("mode", "source", "generation", "changes", "problems"),
+    common=True,
 )
 CONFIG_FILE_WARNING = Event(
     name="config_file_warning",
     level="warning",
     meaning="a configuration file is not followed as it should be, or never changes",
     fields=("mode", "path", "reason"),
+    common=True,
 )
 LIBRARY_MESSAGE = Event(
     name="library_message",
@@ -152,12 +191,14 @@ DRIFT_FOUND = Event(
     level="warning",
     meaning="the kernel no longer shows what init set up; kind: link, address, route, rule, table",
     fields=("kind", "detail"),
+    common=True,
 )
 DRIFT_REPAIRED = Event(
     name="drift_repaired",
     level="info",
     meaning="what had drifted is as init set it up again",
     fields=("kind", "detail", "repaired_by"),
+    common=True,
 )
 REPAIR_FAILED = Event(
     name="repair_failed",
@@ -247,6 +288,7 @@ LISTENING = Event(
     level="info",
     meaning="connections are accepted on an address and port; link: from there alone",
     fields=("address", "port", "link"),
+    common=True,
 )
 
 # --- the DNS mode --------------------------------------------------------------------------------
@@ -291,36 +333,42 @@ DNS_NAME_CHANGED = Event(
     level="info",
     meaning="the addresses in use for a name are others than before",
     fields=("name", "addresses", "before"),
+    common=True,
 )
 DNS_NAME_STALE = Event(
     name="dns_name_stale",
     level="warning",
     meaning="DNS gives no usable answer for a name; its last good addresses stay in use",
     fields=("name", "detail"),
+    common=True,
 )
 DNS_NAME_UNKNOWN = Event(
     name="dns_name_unknown",
     level="warning",
     meaning="a name has no address that may be used, so its ports refuse",
     fields=("name", "detail"),
+    common=True,
 )
 DNS_NAME_RECOVERED = Event(
     name="dns_name_recovered",
     level="info",
     meaning="DNS answers for a name again",
     fields=("name",),
+    common=True,
 )
 DNS_PORT_OPENED = Event(
     name="dns_port_opened",
     level="info",
     meaning="a port accepts connections",
     fields=("port", "target"),
+    common=True,
 )
 DNS_PORT_CLOSED = Event(
     name="dns_port_closed",
     level="warning",
     meaning="a port refuses connections, because there is nothing behind it",
     fields=("port", "target", "reason"),
+    common=True,
 )
 DNS_TABLE_LOADED = Event(
     name="dns_table_loaded",
@@ -341,6 +389,7 @@ CONFIGURATION_WARNING = Event(
     level="warning",
     meaning="the configuration is accepted, but something in it has no effect or looks mistyped",
     fields=("message",),
+    common=True,
 )
 STEP_APPLIED = Event(
     name="step_applied",

@@ -51,6 +51,7 @@ class Readiness:
         self._since = now() - age_s  # not ready since the process began
         self._was_ready = False
         self._logged: set[str] = set()
+        self._on_change: Callable[[], None] = lambda: None
 
     def declare(self, name: str, reason: str = "not looked at yet") -> None:
         """Adds a condition that fails until it is said to hold; not logged."""
@@ -75,6 +76,10 @@ class Readiness:
         self._reasons.update(reasons)
         self._pending.difference_update(reasons)
         self._report()
+
+    def follow(self, callback: Callable[[], None]) -> None:
+        """Calls back whenever conditions were spoken of; they may be as before."""
+        self._on_change = callback
 
     def drain(self) -> None:
         """Not ready from now on, whatever the conditions say."""
@@ -107,6 +112,7 @@ class Readiness:
         )
 
     def _report(self) -> None:
+        self._on_change()
         if self._draining:
             return
         ready = self.ready

@@ -28,6 +28,11 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
+    def add(self, other: Histogram) -> None:
+        """Counts what another one of the same bounds has counted."""
+        self.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
+        self.total += other.total
+
     def buckets(self) -> list[tuple[str, float]]:
         """Upper bound, as text, and how many values are not above it; the last is `+Inf`."""
         bounds = (*(repr(bound) for bound in self.bounds), "+Inf")

@@ -8,7 +8,8 @@
    the daemon with an exit code that is not 0.
 4. From the moment the mode has ended the process has `LAST_RESORT_S` left: the loop waits for its
    threads when it closes, and one that hangs in a name lookup must not use up the grace period.
-5. The event loop is uvloop's, made by asyncio.Runner and by no global policy: netlink watchers run
+5. A process that is one of several is steered by the first one: it has no handlers of its own.
+6. The event loop is uvloop's, made by asyncio.Runner and by no global policy: netlink watchers run
    plain loops in threads of their own.
 """
 
@@ -36,7 +37,7 @@ from egress_router.service.tasks import LoopErrors, Tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from typing import Any
+    from typing import Any, NoReturn
 
 # Kubernetes grants 30 s between SIGTERM and SIGKILL; the rest is for the cut and the last lines.
 DRAIN_S = 25.0
@@ -50,11 +51,12 @@ class Lifecycle:
     """One daemon's life; made inside its running loop.
 
     `stopping` is set when the drain begins. `drain_s` is how long it may take; a mode with a
-    setting of its own overwrites it.
+    setting of its own overwrites it. `steered`: rule 5.
     """
 
-    def __init__(self, mode: str) -> None:
+    def __init__(self, mode: str, *, steered: bool = False) -> None:
         self.mode = mode
+        self._steered = steered
         self.drain_s = DRAIN_S
         self.stopping = asyncio.Event()
         self.loop = asyncio.get_running_loop()
@@ -67,24 +69,51 @@ class Lifecycle:
         self._vital_failed = self.loop.create_future()
         self._serving: asyncio.Task[None] | None = None
         self._on_drain: list[Callable[[], None]] = []
+        self._on_cut: list[Callable[[], None]] = []
         self._on_reload: Callable[[], None] | None = None
 
     def started(self) -> None:
         """Says that the mode serves: from now on a stop is a drain."""
         self._started = True
 
+    @property
+    def serves(self) -> bool:
+        """Whether the mode has said that it does."""
+        return self._started
+
     def on_drain(self, callback: Callable[[], None]) -> None:
         """Calls back when the drain begins, before `stopping` is set."""
         self._on_drain.append(callback)
+
+    def on_cut(self, callback: Callable[[], None]) -> None:
+        """Calls back when what is still open is about to be cut."""
+        self._on_cut.append(callback)
 
     def on_reload(self, callback: Callable[[], None]) -> None:
         """Calls back in the loop on SIGHUP; without a callback SIGHUP does nothing."""
         self._on_reload = callback
 
+    def drain(self, signal_name: str) -> None:
+        """Begins the drain."""
+        log_event(DAEMON_STOPPING, mode=self.mode, signal=signal_name, drain_s=self.drain_s)
+        for callback in self._on_drain:
+            callback()
+        self.stopping.set()
+        self.loop.call_later(self.drain_s, self.cut, f"{self.drain_s:g} s of draining are over")
+
+    def cut(self, reason: str) -> None:
+        """Ends what is still open."""
+        if self._serving is not None and not self._serving.done():
+            log_event(DAEMON_CUT, mode=self.mode, reason=reason)
+            for callback in self._on_cut:
+                callback()
+            self._serving.cancel()
+
     async def run(self, serve: Coroutine[Any, Any, None]) -> int:
         """Runs the mode to its end and returns the exit code."""
         self.loop.set_exception_handler(self.loop_errors)
-        signals.set_stop_handler(self._stop_signal, self._hangup_signal)
+        if not self._steered:
+            signals.set_stop_handler(self._stop_signal, self._hangup_signal)
         self._serving = self.loop.create_task(serve, name=f"mode {self.mode}")
         await asyncio.wait({self._serving, self._vital_failed}, return_when=asyncio.FIRST_COMPLETED)
         if not self._serving.done():
@@ -125,30 +154,13 @@ class Lifecycle:
             log_event(DAEMON_STOPPED, mode=self.mode, exit_code=EXIT_OK)
             end_process(EXIT_OK)
         elif self._stop_signals == 1:
-            self.loop.call_soon_threadsafe(self._begin_drain, number)
+            self.loop.call_soon_threadsafe(self.drain, signal.Signals(number).name)
         else:
             arm_last_resort(EXIT_OK, CUT_S + LAST_RESORT_S)
-            self.loop.call_soon_threadsafe(self._cut, "a second signal")
+            self.loop.call_soon_threadsafe(self.cut, "a second signal")
 
     def _hangup_signal(self) -> None:
         self.loop.call_soon_threadsafe(self._reload)
-
-    def _begin_drain(self, number: int) -> None:
-        log_event(
-            DAEMON_STOPPING,
-            mode=self.mode,
-            signal=signal.Signals(number).name,
-            drain_s=self.drain_s,
-        )
-        for callback in self._on_drain:
-            callback()
-        self.stopping.set()
-        self.loop.call_later(self.drain_s, self._cut, f"{self.drain_s:g} s of draining are over")
-
-    def _cut(self, reason: str) -> None:
-        if self._serving is not None and not self._serving.done():
-            log_event(DAEMON_CUT, mode=self.mode, reason=reason)
-            self._serving.cancel()
 
     def _reload(self) -> None:
         if self._on_reload is not None:
@@ -156,7 +168,12 @@ class Lifecycle:
             self._on_reload()
 
 
-def run_lifecycle(mode: str, serve: Callable[[Lifecycle], Coroutine[Any, Any, None]]) -> int:
+def run_lifecycle(
+    mode: str,
+    serve: Callable[[Lifecycle], Coroutine[Any, Any, None]],
+    *,
+    steered: bool = False,
+) -> int:
     """Runs `serve` in a loop of uvloop's until it has ended; returns the exit code.
 
     The process ends within `LAST_RESORT_S` of that, even if a thread hangs.
@@ -164,7 +181,7 @@ def run_lifecycle(mode: str, serve: Callable[[Lifecycle], Coroutine[Any, Any, No
     import uvloop  # noqa: PLC0415 - the one user; tests of the rest run without it
 
     async def live() -> int:
-        lifecycle = Lifecycle(mode)
+        lifecycle = Lifecycle(mode, steered=steered)
         exit_code = await lifecycle.run(serve(lifecycle))
         log_event(DAEMON_STOPPED, mode=mode, exit_code=exit_code)
         close_logs(FLUSH_S)
@@ -182,7 +199,7 @@ def arm_last_resort(exit_code: int, after_s: float) -> None:
     timer.start()
 
 
-def end_process(exit_code: int) -> None:
+def end_process(exit_code: int) -> NoReturn:
     """Ends the process here and now, but for the lines that wait to be written."""
     close_logs(FLUSH_S)
     os._exit(exit_code)

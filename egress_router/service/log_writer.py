@@ -3,11 +3,15 @@
 `QueueWriter` owns a thread because O_NONBLOCK is a property of the open file that a pipe's other
 holders share: setting it on stdout would hand short writes to strangers. The thread may block as
 long as it likes; the callers fill a bounded queue, and what does not fit is dropped and counted.
+
+Where several processes write to one pipe, only PIPE_BUF bytes are sure to stay together (pipe(7)).
+They take turns by a `WriteLock`: so a line of any length is whole, and a batch is still one write.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import threading
 import time
@@ -15,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
 # 4 MiB: two seconds of a proxy that writes 5,000 lines/s, and little against the pod's memory.
 QUEUE_CHARACTERS = 4 * 1024 * 1024
@@ -34,6 +39,25 @@ class Writer(Protocol):
 
     def close(self, timeout_s: float) -> None:
         """Writes what is left, for no longer than that."""
+
+
+class WriteLock:
+    """Held by one process at a time; made before they part. The kernel frees it if one is killed.
+
+    A record lock (fcntl_locking(2)), because those belong to a process and not to an open file.
+    """
+
+    def __init__(self) -> None:
+        made = os.memfd_create("log-lock")
+        # Not 0, 1 or 2, should they be closed: whoever writes there must not write here.
+        self._file = fcntl.fcntl(made, fcntl.F_DUPFD_CLOEXEC, 3)
+        os.close(made)
+
+    def __enter__(self) -> None:
+        fcntl.lockf(self._file, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        fcntl.lockf(self._file, fcntl.LOCK_UN)
 
 
 class DirectWriter:
@@ -62,6 +86,7 @@ class QueueWriter:
             None: there is nothing to write to, every line counts as dropped.
         render_lost: makes the line that tells how many lines were lost at that place.
         limit: characters that may wait.
+        turn: held while a batch is written.
     """
 
     def __init__(
@@ -70,10 +95,12 @@ class QueueWriter:
         render_lost: Callable[[int], str],
         *,
         limit: int = QUEUE_CHARACTERS,
+        turn: AbstractContextManager[None] | None = None,
     ) -> None:
         self._descriptor = None if descriptor is None else os.dup(descriptor)
         self._render_lost = render_lost
         self._limit = limit
+        self._turn = turn or contextlib.nullcontext()
         self._lock = threading.RLock()  # reentrant: a signal handler may log in the middle of put
         self._lines: list[str] = []
         self._held = 0
@@ -141,7 +168,8 @@ class QueueWriter:
             return
         text = "".join(lines) + (self._render_lost(lost) if lost else "")
         try:
-            _write_all(self._descriptor, _encode(text))
+            with self._turn:
+                _write_all(self._descriptor, _encode(text))
         except OSError:
             with self._lock:
                 self.dropped += len(lines)

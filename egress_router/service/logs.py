@@ -14,11 +14,13 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from egress_router.service.events import LIBRARY_MESSAGE, LOG_LINES_LOST, RANKS, Event
+from egress_router.service.events import EVENTS, LIBRARY_MESSAGE, LOG_LINES_LOST, RANKS, Event
 from egress_router.service.log_lines import Clock, Renderer, json_renderer, text_renderer
 from egress_router.service.log_writer import DirectWriter, QueueWriter, Writer
+from egress_router.service.place import ALONE, Place
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
     from egress_router.config.daemon import LogConfig
@@ -52,8 +54,17 @@ def is_logged(event: Event) -> bool:
     return event.rank >= _log.threshold
 
 
-def configure_logs(config: LogConfig, *, daemon: bool) -> None:
-    """Puts the configuration in force: daemons write to stdout by a queue, others to stderr."""
+def configure_logs(
+    config: LogConfig,
+    *,
+    daemon: bool,
+    place: Place = ALONE,
+    turn: AbstractContextManager[None] | None = None,
+) -> None:
+    """Puts the configuration in force: daemons write to stdout by a queue, others to stderr.
+
+    A daemon of several processes writes by turns, and its first one writes what all of them see.
+    """
     global _log  # noqa: PLW0603 - the one place where lines of a process go
     descriptor = STDOUT if daemon else STDERR
     terminal = os.isatty(descriptor)
@@ -63,13 +74,26 @@ def configure_logs(config: LogConfig, *, daemon: bool) -> None:
         if (config.format or ("text" if terminal else "json")) == "text"
         else json_renderer(clock)
     )
+    if not place.first:
+        render = _without_common(render)
     writer: Writer = DirectWriter(descriptor)
     if daemon:
         writer = QueueWriter(
             descriptor if _is_open(descriptor) else None,
             lambda count: render(LOG_LINES_LOST, {"count": count}),
+            turn=turn,
         )
     _log = _Log(RANKS[config.level], render, writer)
+
+
+def _without_common(render: Renderer) -> Renderer:
+    """Leaves out what the first process of the daemon writes for all."""
+    common = frozenset(event.name for event in EVENTS if event.common)
+
+    def some(event: Event, fields: dict[str, Any]) -> str:
+        return "" if event.name in common else render(event, fields)
+
+    return some
 
 
 def close_logs(timeout_s: float) -> None:

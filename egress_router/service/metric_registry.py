@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, TypeAlias
 from egress_router.service.events import METRIC_FAILED
 from egress_router.service.histogram import Histogram
 from egress_router.service.logs import log_event
+from egress_router.service.merging import encode_values, merge_values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import Any
 
     from prometheus_client.core import Metric as Family
 
@@ -32,6 +34,7 @@ class Metrics:
     def __init__(self) -> None:
         self._sources: dict[Metric, Callable[[], Values | None]] = {}
         self._reported: set[str] = set()
+        self._others: Callable[[Metric], Sequence[Values]] = lambda _metric: ()
 
     def provide(self, metric: Metric, source: Callable[[], Values | None]) -> None:
         """Says how a metric is read; the callable must not block."""
@@ -39,16 +42,23 @@ class Metrics:
             raise ValueError(f"metric {metric.name} has a source already")
         self._sources[metric] = source
 
+    def join(self, others: Callable[[Metric], Sequence[Values]]) -> None:
+        """Says what the daemon's other processes have counted; asked for at each scrape."""
+        self._others = others
+
     def collect(self) -> Iterator[Family]:
         """Reads every metric; prometheus_client calls this at each scrape."""
-        for metric, source in self._sources.items():
-            try:
-                values = source()
-            except Exception as error:  # noqa: BLE001 - one metric's failure must not cost the others
-                self._report(metric, error)
-                continue
-            if values is not None:
-                yield _family(metric, values)
+        for metric, values in self._read():
+            others = self._others(metric) if metric.merged != "first" else ()
+            yield _family(metric, merge_values(metric, (values, *others)) if others else values)
+
+    def export(self) -> dict[str, Any]:
+        """What another process of the daemon merges with its own, by name, as JSON can carry it."""
+        return {
+            metric.name: encode_values(values)
+            for metric, values in self._read()
+            if metric.merged != "first"
+        }
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The metrics as text and its content type: OpenMetrics if `accept` asks for it."""
@@ -59,6 +69,16 @@ class Metrics:
         registry.register(self)
         encode, content_type = choose_encoder(accept)
         return encode(registry), content_type
+
+    def _read(self) -> Iterator[tuple[Metric, Values]]:
+        for metric, source in self._sources.items():
+            try:
+                values = source()
+            except Exception as error:  # noqa: BLE001 - one metric's failure must not cost the others
+                self._report(metric, error)
+                continue
+            if values is not None:
+                yield metric, values
 
     def _report(self, metric: Metric, error: Exception) -> None:
         if metric.name not in self._reported:

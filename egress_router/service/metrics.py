@@ -4,7 +4,10 @@
    this one.
 2. Label values come from closed sets (a kind, a direction, a verdict), from the configuration (a
    port, a destination, a rule), or are the addresses a followed name has now; never from a client.
-3. The open ones are bounded (`service.series`): what is beyond a thousand shares the value `other`.
+3. The open ones are bounded (`service.series`): what is beyond a thousand shares the value `other`;
+   each of a daemon's processes has that bound.
+4. `merged` says what a daemon of several processes tells: the sum or the largest of their values,
+   or that of the first one, where all of them would say the same.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ class Metric:
     help: str
     unit: str = ""
     labels: tuple[str, ...] = ()
+    merged: Literal["first", "sum", "max"] = "first"
 
 
 BUILD_INFO = Metric(
@@ -154,6 +158,7 @@ HTTP_REQUESTS = Metric(
     kind="counter",
     help="requests and tunnels that ended, by verdict: allowed, refused, failed",
     labels=("kind", "verdict"),
+    merged="sum",
 )
 HTTP_DECISIONS = Metric(
     name="egress_router_http_decisions_total",
@@ -161,12 +166,14 @@ HTTP_DECISIONS = Metric(
     help="requests and tunnels that ended, by the line that decided and verdict; line none: no "
     "line did (the guard, the end of the list, no proper request)",
     labels=("line", "rule", "verdict"),
+    merged="sum",
 )
 HTTP_ACTIVE = Metric(
     name="egress_router_http_active",
     kind="gauge",
     help="client connections, requests and tunnels that are open now",
     labels=("kind",),
+    merged="sum",
 )
 HTTP_BYTES = Metric(
     name="egress_router_http_bytes_total",
@@ -174,23 +181,27 @@ HTTP_BYTES = Metric(
     help="bytes of bodies and tunnels passed on; up: from clients, down: to them",
     unit="bytes",
     labels=("direction",),
+    merged="sum",
 )
 HTTP_ERRORS = Metric(
     name="egress_router_http_errors_total",
     kind="counter",
     help="requests refused or failed, by error type of RFC 9209",
     labels=("cause",),
+    merged="sum",
 )
 HTTP_SHED = Metric(
     name="egress_router_http_shed_total",
     kind="counter",
     help="connections not served: full (answered 503) or descriptors (closed at once)",
     labels=("reason",),
+    merged="sum",
 )
 HTTP_CONNECTION_LIMIT = Metric(
     name="egress_router_http_connection_limit",
     kind="gauge",
     help="client connections that are held at once at most",
+    merged="sum",
 )
 DIAL_SECONDS = Metric(
     name="egress_router_dial_seconds",
@@ -199,6 +210,7 @@ DIAL_SECONDS = Metric(
     "or failed",
     unit="seconds",
     labels=("outcome",),
+    merged="sum",
 )
 RESOLVE_SECONDS = Metric(
     name="egress_router_resolve_seconds",
@@ -206,31 +218,49 @@ RESOLVE_SECONDS = Metric(
     help="how long a lookup took that had to ask a nameserver; outcome: resolved or failed",
     unit="seconds",
     labels=("outcome",),
+    merged="sum",
 )
 DNS_QUERIES = Metric(
     name="egress_router_dns_queries_total",
     kind="counter",
     help="what became of the resolver's queries and answers",
     labels=("outcome",),
+    merged="sum",
 )
 DNS_CONNECTIONS = Metric(
     name="egress_router_dns_connections_total",
     kind="counter",
     help="connections by port and verdict: forwarded, failed (no partner), refused (the limit)",
     labels=("port", "verdict"),
+    merged="sum",
+)
+DNS_KERNEL_CONNECTIONS = Metric(
+    name="egress_router_dns_kernel_connections_total",
+    kind="counter",
+    help="connections that the kernel has carried (EGRESS_DNS_PROXY_DATAPATH)",
+    labels=("protocol", "port"),
+)
+DNS_KERNEL_BYTES = Metric(
+    name="egress_router_dns_kernel_bytes_total",
+    kind="counter",
+    help="bytes that the kernel has carried, IP headers included",
+    unit="bytes",
+    labels=("protocol", "port", "direction"),
 )
 DNS_ACTIVE = Metric(
     name="egress_router_dns_active_connections",
     kind="gauge",
     help="connections that are open now",
     labels=("port",),
+    merged="sum",
 )
 DNS_BYTES = Metric(
     name="egress_router_dns_bytes_total",
     kind="counter",
-    help="bytes of connections that have ended; up: from clients, down: to them",
+    help="bytes passed on by the daemon; up: from clients, down: to them",
     unit="bytes",
     labels=("port", "direction"),
+    merged="sum",
 )
 DNS_PORT_OPEN = Metric(
     name="egress_router_dns_port_open",
@@ -267,22 +297,26 @@ DNS_CONNECTION_LIMIT = Metric(
     name="egress_router_dns_connection_limit",
     kind="gauge",
     help="connections that are carried at once at most",
+    merged="sum",
 )
 LOOP_LAG = Metric(
     name="egress_router_loop_lag_seconds",
     kind="gauge",
     help="how late a timer ran at worst within the last 30 to 60 seconds",
     unit="seconds",
+    merged="max",
 )
 LOOP_ERRORS = Metric(
     name="egress_router_loop_errors_total",
     kind="counter",
     help="errors nobody caught, reported by the event loop",
+    merged="sum",
 )
 HANDLER_ERRORS = Metric(
     name="egress_router_handler_errors_total",
     kind="counter",
     help="connections and requests ended by an unforeseen error",
+    merged="sum",
 )
 CONNECTION_RECORDS = Metric(
     name="egress_router_connection_records_total",
@@ -290,11 +324,13 @@ CONNECTION_RECORDS = Metric(
     help="connections that were carried, by what became of their line: written, left_out "
     "(EGRESS_CONNECTION_LOG), over_limit (more than 2000 a second), lost (events of the kernel)",
     labels=("outcome",),
+    merged="sum",
 )
 LOG_LINES_DROPPED = Metric(
     name="egress_router_log_lines_dropped_total",
     kind="counter",
     help="log lines lost because standard output was blocked or closed",
+    merged="sum",
 )
 # The names below are Prometheus' own for any process; dashboards know them.
 START_TIME = Metric(
@@ -308,22 +344,26 @@ CPU_SECONDS = Metric(
     kind="counter",
     help="processor time used, user and system",
     unit="seconds",
+    merged="sum",
 )
 RESIDENT_MEMORY = Metric(
     name="process_resident_memory_bytes",
     kind="gauge",
     help="memory in use",
     unit="bytes",
+    merged="sum",
 )
 OPEN_DESCRIPTORS = Metric(
     name="process_open_fds",
     kind="gauge",
     help="file descriptors in use",
+    merged="sum",
 )
 DESCRIPTOR_LIMIT = Metric(
     name="process_max_fds",
     kind="gauge",
     help="file descriptors the process may use",
+    merged="sum",
 )
 
 METRICS: tuple[Metric, ...] = tuple(

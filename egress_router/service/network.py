@@ -5,6 +5,7 @@
 2. With CAP_NET_ADMIN it repairs what drifted and logs what it repaired. Without, the daemon turns
    not ready and names what is wrong.
 3. The kernel is asked from one thread of its own: pyroute2 and libnftables block.
+4. Of several processes each looks, to follow the router; the first one alone judges and repairs.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class NetworkWatch:
         Opens the admin port, if there is to be one, on the loopback and the cluster addresses that
         the look finds.
         """
-        for name in (SETUP, *KINDS):
+        for name in (SETUP, *KINDS) if self._service.place.first else (SETUP,):
             self._service.readiness.declare(name)
         loop = asyncio.get_running_loop()
         self._keeper = await loop.run_in_executor(self._thread, self._open_keeper)
@@ -142,6 +143,7 @@ class NetworkWatch:
             nameservers=observe_nameservers(),
             claim=self._init.claim if self._init else _CLAIM,
             forwards=self._forwards,
+            repairs=self._service.place.first,
         )
 
     async def _serve(self, keeper: Keeper) -> None:
@@ -189,6 +191,9 @@ class NetworkWatch:
         readiness = self._service.readiness
         if look.reason is not None:
             readiness.fail(SETUP, look.reason)
+            return
+        if not self._service.place.first:
+            readiness.hold(SETUP)
             return
         found = {kind: [f.detail for f in look.findings if f.kind == kind] for kind in KINDS}
         for finding in (*look.repaired, *look.findings):

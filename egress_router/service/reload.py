@@ -8,6 +8,7 @@
    on: the interpreter is told to let others run after SWITCH_S instead of 5 ms. A process of its
    own would need execve, which a tight seccomp profile forbids once a daemon serves.
 4. Only files can change: the environment of a running process cannot, and status says so.
+5. Of several processes the first one reads the files; the others put in force what it has read.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from egress_router.service import events
 from egress_router.service.environment import file_variables, read_environment, watched_files
 from egress_router.service.file_watch import FileWatch, observe_links, observe_single_mount
 from egress_router.service.logs import describe_error, log_event
+from egress_router.service.place import ALONE, Place
 from egress_router.service.reload_report import ReloadReport, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from egress_router.config.settings import Environment
     from egress_router.service.lifecycle import Lifecycle
@@ -82,11 +84,26 @@ class _Work(Generic[Config, Prepared]):
     prepared: Prepared
 
 
+class _Force:
+    """What is in force in a process that obeys."""
+
+    def __init__(self, target: Reloadable[Any, Any], config: Any) -> None:
+        self.target = target
+        self.config = config
+        self.lock = asyncio.Lock()
+
+
 class Reloader:
     """One daemon's configuration; does nothing before `open`. `poll_s` 0: only on SIGHUP."""
 
     def __init__(
-        self, mode: str, environment: Environment, lifecycle: Lifecycle, *, poll_s: float
+        self,
+        mode: str,
+        environment: Environment,
+        lifecycle: Lifecycle,
+        *,
+        poll_s: float,
+        place: Place = ALONE,
     ) -> None:
         self.report = ReloadReport(mode)
         self._mode = mode
@@ -94,19 +111,42 @@ class Reloader:
         self._tried: Environment | None = environment
         self._lifecycle = lifecycle
         self._poll_s = poll_s
+        self._place = place
         self._files = watched_files(environment, mode)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reload")
         self._asked: dict[str, None] = {}  # sources of reloads that are due
         self._wake = asyncio.Event()
+        self._obeying: asyncio.Future[_Force] = lifecycle.loop.create_future()
+        # Has other processes of the daemon put the same in force; how many connections they ended.
+        self.spread: Callable[[Environment], Awaitable[int]] = _nobody_else
 
     def open(self, target: Reloadable[Config, Prepared], config: Config) -> None:
-        """Begins to follow the files, and SIGHUP; `config` is what is in force."""
+        """Begins to follow the files, and SIGHUP, or to `obey`; `config` is what is in force."""
+        if not self._place.first:
+            self._obeying.set_result(_Force(target, config))
+            return
         tasks = self._lifecycle.tasks
         self._lifecycle.on_reload(lambda: self._ask(SIGNAL))
         tasks.start_vital("reload", self._serve(target, config))
         if self._poll_s:
             for path in self._files:
                 tasks.start_vital(f"watch {path}", self._follow(path))
+
+    async def obey(self, environment: Environment) -> int:
+        """Puts in force what another process has read; how many connections were ended for it.
+
+        Waits until there is something to put it in force in. Raises EgressRouterError.
+        """
+        force = await asyncio.shield(self._obeying)
+        async with force.lock:
+            with _shared_interpreter():
+                work = await self._in_thread(_work_out, force.target, force.config, environment)
+            if work.new == force.config:
+                return 0
+            ended = await force.target.apply(work.new, work.prepared)
+            force.config = work.new
+            self.report.take_over(ended)
+            return ended
 
     def close(self) -> None:
         """Waits for nothing: a file system may hang."""
@@ -167,7 +207,9 @@ class Reloader:
                 self.report.conclude(Result.REFUSED, source, work.changes, (str(error),))
                 self._try_again(source)
                 return config
-            self.report.take_over(ended)
+            self.report.take_over(ended + await self.spread(environment))
+        elif source == SIGNAL:
+            await self.spread(environment)  # whoever has not followed so far is told again
         self.report.conclude(Result.APPLIED, source, work.changes)
         return work.new
 
@@ -213,6 +255,10 @@ class Reloader:
 
     async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+
+async def _nobody_else(_environment: Environment) -> int:
+    return 0
 
 
 @contextlib.contextmanager

@@ -54,6 +54,9 @@ class Counts(Generic[Key]):
     def add(self, key: Key) -> None:
         """Counts one."""
         counts = self.counts
-        if key not in counts and len(counts) >= self._most:
+        if key in counts:
+            counts[key] += 1
+            return
+        if len(counts) >= self._most:
             key = self._other
         counts[key] = counts.get(key, 0) + 1

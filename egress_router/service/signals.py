@@ -39,6 +39,15 @@ def fill_standard_descriptors() -> None:
         _fill(descriptor)
 
 
+def ignore_stop_signals() -> None:
+    """For a process that the daemon's first one tells when to end.
+
+    A kubelet signals PID 1 alone, a terminal everybody: a Ctrl-C is still told once.
+    """
+    for number in (*STOP_SIGNALS, *IGNORED_SIGNALS):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def set_stop_handler(on_stop: Callable[[int], None], on_hangup: Callable[[], None]) -> None:
     """Hands SIGTERM, SIGINT and SIGHUP to the lifecycle; called between two bytecodes."""
 

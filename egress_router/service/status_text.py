@@ -35,7 +35,7 @@ _GAP = "  "
 # States in which a destination, a name or a nameserver needs no attention.
 _CALM = frozenset({"open", "fresh", "answers", "not asked yet", "ok", "reachable"})
 _WORDS = ("state", "reason")  # columns of free text, which would push others off the screen
-_TRAFFIC = ("active", "connections", "forwarded", "packets")
+_TRAFFIC = ("active", "connections", "forwarded", "packets", "allowed", "refused", "failed")
 _STATE_WORDS = {"unknown": "not asked yet", "incomplete": "NO ANSWER", "failed": "NO ANSWER"}
 
 

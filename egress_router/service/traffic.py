@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from egress_router.kernel.traffic import Traffic
-    from egress_router.plan.counting import DestinationTally
+    from egress_router.plan.counting import DestinationTally, Ports
     from egress_router.service.daemon import Service
 
 AGE_S = 0.5
@@ -98,6 +98,8 @@ class TrafficReport:
         provide(metrics.DROPS, self._drops)
         provide(metrics.DESTINATION_CONNECTIONS, self._connections)
         provide(metrics.DESTINATION_BYTES, self._bytes)
+        provide(metrics.DNS_KERNEL_CONNECTIONS, self._port_connections)
+        provide(metrics.DNS_KERNEL_BYTES, self._port_bytes)
 
     @property
     def _tally(self) -> Tally:
@@ -143,11 +145,29 @@ class TrafficReport:
                 series[(reason,)] = value
         return series
 
-    def _connections(self) -> Series:
-        return bound_series((_labels(one), one.connections) for one in self._tally.destinations)
+    def _connections(self) -> Series | None:
+        found = self._tally.destinations
+        return bound_series((_labels(one), one.connections) for one in found) or None
 
-    def _bytes(self) -> Series:
-        return bound_series(self._directions(), own=1)
+    def _bytes(self) -> Series | None:
+        return bound_series(self._directions(), own=1) or None
+
+    @property
+    def _ports(self) -> Ports:
+        return self._traffic.ports if self._traffic else {}
+
+    def _port_connections(self) -> Series | None:
+        found = self._ports.items()
+        samples = (((name, str(port)), one.connections) for (name, port), one in found)
+        return bound_series(samples) or None
+
+    def _port_bytes(self) -> Series | None:
+        samples = (
+            ((name, str(port), direction), getattr(one, direction).bytes)
+            for (name, port), one in self._ports.items()
+            for direction in DIRECTIONS
+        )
+        return bound_series(samples, own=1) or None
 
     def _directions(self) -> Iterator[tuple[tuple[str, ...], float]]:
         for one in self._tally.destinations:
@@ -157,10 +177,10 @@ class TrafficReport:
 
 
 def _labels(one: DestinationTally) -> tuple[str, str, str]:
-    return one.protocol or ANY, _ports(one), _target(one)
+    return one.protocol or ANY, _port_label(one), _target(one)
 
 
-def _ports(one: DestinationTally) -> str:
+def _port_label(one: DestinationTally) -> str:
     if one.ports is None:
         return ANY
     first, last = one.ports
@@ -176,7 +196,7 @@ def _target(one: DestinationTally) -> str:
 
 def _row(one: DestinationTally) -> dict[str, Any]:
     return {
-        "port": _ports(one),
+        "port": _port_label(one),
         "protocol": one.protocol or ANY,
         "target": _target(one),
         "connections": one.connections,

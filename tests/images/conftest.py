@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
+HERE = Path(__file__).parent
 BUILD_S = 600.0
+TEST_S = 1200.0  # four builds, and a test
 OPEN_PODS = pytest.StashKey[list[PodWorld]]()
 # Without a registry there is neither a bridge for containers nor a runtime that could be relied on
 # while building; and pip asks whatever index this machine is set up for.
@@ -61,15 +63,37 @@ def images(engine: Engine) -> Engine:
 @pytest.fixture
 def play(request: pytest.FixtureRequest, images: Engine) -> Iterator[Callable[..., PodWorld]]:
     """Plays pods, `play(manifest, spec)`, that end with the test."""
-    opened = request.node.stash.setdefault(OPEN_PODS, [])
+    yield from _player(request.node, images)
+
+
+@pytest.fixture(scope="module")
+def module_play(
+    request: pytest.FixtureRequest, images: Engine
+) -> Iterator[Callable[..., PodWorld]]:
+    """Plays pods that end with the module, or when the next one begins."""
+    yield from _player(request.node, images)
+
+
+def _player(node: pytest.Item | pytest.Module, images: Engine) -> Iterator[Callable[..., PodWorld]]:
+    opened = node.stash.setdefault(OPEN_PODS, [])
     with contextlib.ExitStack() as pods:
 
         def enter(*wanted: Any, **more: Any) -> PodWorld:
+            pods.close()  # the documented pods share a name
+            opened.clear()
             pod = pods.enter_context(PodWorld(images, *wanted, **more))
             opened.append(pod)
             return pod
 
         yield enter
+    opened.clear()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test of all waits for the builds."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.timeout(TEST_S))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -77,6 +101,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """Adds the state of every open pod to the report of a failure."""
     report = yield
     if report.failed:
-        for pod in item.stash.get(OPEN_PODS, []):
-            report.sections.append((f"pod {pod.name}", pod.dump()))
+        for node in (item, item.getparent(pytest.Module)):
+            for pod in node.stash.get(OPEN_PODS, []):
+                report.sections.append((f"pod {pod.name}", pod.dump()))
     return report

@@ -95,6 +95,7 @@ class PodWorld:
             )
             for address in PARTNERS:
                 self.lab.run("partner", ("ip", "address", "add", f"{address}/24", "dev", "eth0"))
+            building.callback(self._remove)  # before the lab, which would end the processes first
             self._exit = building.pop_all()
         return self
 

@@ -1,35 +1,31 @@
-"""Containers that are killed, restarted and stopped."""
+"""Containers that are killed, started again, and stopped."""
+
+from __future__ import annotations
 
 import os
 import re
 import signal
 import time
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 
 from egress_router.lab.addresses import ADDRESSES
 from egress_router.lab.world import Answer
-from tests.images.callers import (
-    RECORDS,
-    expect_proxied,
-    finish_calls,
-    start_calls,
-    start_web,
-    status_of,
-)
+from tests.images.callers import RECORDS, finish_calls, start_calls, start_web, status_of
+from tests.images.machine import allowed
 from tests.images.manifests import read_example
 from tests.images.pods import PodWorld, wait_until
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 RATE = 50.0  # calls a second: enough to see a gap of a tenth of a second, and no load
-SECONDS = 5.0
-BACK_S = 1.0  # on an idle machine; its share of a busy one is smaller
+SECONDS = 6.0
+BACK_S = 1.0
+READY_S = 0.5
+KILLS = 3  # the best of them counts: one can meet a machine that is busy with something else
 GRACE_S = 30  # Kubernetes' own
-
-
-def allowed(seconds: float) -> float:
-    """So much time on this machine as it is now: its processors are shared by what runs."""
-    return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def kill(pod: PodWorld) -> None:
@@ -39,8 +35,24 @@ def kill(pod: PodWorld) -> None:
     wait_until(lambda: pod.state(pod.main)["Pid"] not in {0, before}, "new process")
 
 
-def test_redirect_never_stops(play: Callable[..., PodWorld]) -> None:
-    """With the daemon killed and started again, every call gets through."""
+def expect_clean_stop(pod: PodWorld) -> None:
+    """The pod ends by itself, within the grace period, with code 0."""
+    started = time.monotonic()
+    ended = pod.stop(GRACE_S)
+    assert ended.code == 0, ended.log
+    assert time.monotonic() - started < GRACE_S
+    assert '"daemon_stopped"' in ended.log
+
+
+def expect_quick_starts(pod: PodWorld) -> None:
+    """From a process's start until it served took less than half a second."""
+    found = re.findall(r'"daemon_started".*"start_s":([0-9.]+)', pod.log(pod.main))
+    assert found
+    assert min(map(float, found)) < allowed(READY_S), found
+
+
+def test_redirect(play: Callable[..., PodWorld]) -> None:
+    """With the daemon killed, started again and stopped, every call gets through."""
     pod = play(read_example("original/redirect.yaml"))
     pod.lab.start_partner(tcp=(80,))
     pod.start()
@@ -49,7 +61,9 @@ def test_redirect_never_stops(play: Callable[..., PodWorld]) -> None:
     kill(pod)
     pod.wait_until_ready()
     assert calls.running, "the calls were over too early to tell anything"
+    expect_clean_stop(pod)
     outcome = finish_calls(calls)
+    expect_quick_starts(pod)
     assert outcome["errors"] == []
     assert outcome["servers"] == {"203.0.113.25": RATE * SECONDS}
 
@@ -64,54 +78,24 @@ def dns_answers(pod: PodWorld) -> bool:
     return isinstance(pod.lab.ask("client", "tcp", ADDRESSES.pod.v4, 8080), Answer)
 
 
-@pytest.mark.parametrize(
-    ("example", "answers"),
-    [("original/http.yaml", http_answers), ("original/dns.yaml", dns_answers)],
-)
-def test_proxy_is_back(
-    play: Callable[..., PodWorld], example: str, answers: Callable[[PodWorld], bool]
-) -> None:
-    """A killed proxy serves again within a second of its new start."""
-    pod = play(read_example(example))
+@pytest.mark.parametrize("mode", ["http", "dns"])
+def test_proxy(play: Callable[..., PodWorld], mode: str) -> None:
+    """A killed proxy serves again within a second of its new start, and stops cleanly."""
+    pod = play(read_example(f"original/{mode}.yaml"))
     pod.lab.start_nameserver(*RECORDS)
-    start_web(pod.lab)
+    if mode == "http":
+        start_web(pod.lab)
+    else:
+        pod.lab.start_partner(tcp=(80, 443))
+    answers = http_answers if mode == "http" else dns_answers
     pod.start()
     wait_until(lambda: answers(pod), "first answer")
     took = []
-    for _ in range(3):
+    for _ in range(KILLS):
         kill(pod)
-        started = time.clock_gettime(time.CLOCK_BOOTTIME)
+        started = time.monotonic()
         wait_until(lambda: answers(pod), "answer")
-        took.append(time.clock_gettime(time.CLOCK_BOOTTIME) - started)
+        took.append(time.monotonic() - started)
     assert min(took) < allowed(BACK_S), took
-
-
-@pytest.mark.parametrize(
-    "example", ["original/redirect.yaml", "original/http.yaml", "original/dns.yaml"]
-)
-def test_stop(play: Callable[..., PodWorld], example: str) -> None:
-    """A pod that is stopped ends by itself, within the grace period, with code 0."""
-    pod = play(read_example(example))
-    pod.lab.start_nameserver(*RECORDS)
-    start_web(pod.lab)
-    pod.start()
-    pod.wait_until_ready()
-    if "http" in example:
-        expect_proxied(pod.lab, "http://www.example.com/")
-    started = time.monotonic()
-    ended = pod.stop(GRACE_S)
-    assert ended.code == 0, ended.log
-    assert time.monotonic() - started < GRACE_S
-    assert '"daemon_stopped"' in ended.log
-
-
-@pytest.mark.parametrize("example", ["redirect-reduced.yaml", "http.yaml", "dns.yaml"])
-def test_start_is_quick(play: Callable[..., PodWorld], example: str) -> None:
-    """From the process's start to `daemon_started` it takes less than half a second."""
-    pod = play(read_example(example))
-    pod.lab.start_nameserver(*RECORDS)
-    pod.start()
-    pod.wait_until_ready()
-    found = re.search(r'"daemon_started".*"start_s":([0-9.]+)', pod.log(pod.main))
-    assert found is not None
-    assert float(found[1]) < allowed(0.5)
+    expect_quick_starts(pod)
+    expect_clean_stop(pod)

@@ -109,6 +109,13 @@ class Page:
         """Opens an address."""
         assert "errorText" not in self.tell("Page.navigate", url=url)
 
+    def forget(self) -> None:
+        """Leaves the page for an empty one, and what was seen of it."""
+        self.open("about:blank")
+        self.wait_for("document.readyState === 'complete' && location.href === 'about:blank'")
+        self.problems.clear()
+        self.requests.clear()
+
     def evaluate(self, expression: str) -> Any:
         """The value of an expression in the page."""
         answer = self.tell("Runtime.evaluate", expression=expression, returnByValue=True)

@@ -7,7 +7,7 @@ or a real kernel, adds them.
 import ipaddress
 from dataclasses import replace
 
-from egress_router.plan.state import Link, LinkAddress, Observed, Route
+from egress_router.plan.state import ACCOUNTING, TIMESTAMPS, Link, LinkAddress, Observed, Route
 from model.environments import GATEWAY, GATEWAY_6
 
 BOOT = 3  # RTPROT_BOOT, what `ip route add` gives
@@ -70,6 +70,7 @@ def _world(
         ("net/ipv6/conf/all/forwarding", "0"),
     ]
     sysctls += [(f"net/ipv6/conf/{link.name}/disable_ipv6", "0") for link in links]
+    sysctls += [(ACCOUNTING, "0"), (TIMESTAMPS, "0")]
     return Observed(
         links=links,
         addresses=addresses,

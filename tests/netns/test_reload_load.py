@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import time
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(240)]
 
 RATE, RELOADS, HELD = 200, 50, 20
-SECONDS = 25.0  # of calling; fifty reloads take ten on an idle machine
+SECONDS = 150.0  # of calling at most; fifty reloads take ten on an idle machine
+CALLS_LEAST = 1000
 DEADLINE_S = 60.0
 FIRST, SECOND = (str(pair.v4) for pair in ADDRESSES.partners[:2])
 TARGET = "www.partner.test:80"
@@ -143,20 +145,21 @@ def test_nothing_that_stays_allowed_notices(
             config.swap(stays + churn[number % 2].format(number))
             applied.wait_for(number)
             held[number % HELD].sendall(b"x")
-        assert calling.running, "the reloads took longer than the calls"
+        assert calling.running, calling.tail()
+        calling.signal(signal.SIGTERM)
         applied.close()
         for number, sock in enumerate(held):
             sent = sum(n % HELD == number for n in range(1, RELOADS + 1))
             assert read(sock, sent)
             sock.close()
-        assert calling.wait(SECONDS + DEADLINE_S) == 0, calling.tail()
+        assert calling.wait(DEADLINE_S) == 0, calling.tail()
         called: dict[str, Any] = json.loads(calling.output())
         assert called["errors"] == []
-        assert len(called["latencies"]) == called["calls"] == RATE * SECONDS
+        assert len(called["latencies"]) == called["calls"] >= CALLS_LEAST
         assert set(called["servers"]) == {FIRST}
         status = json.loads(world.router(("status", "--json"), {}).stdout)
         assert status["reload"]["generation"] == RELOADS + 1
-        assert status["process"]["loop_lag_s"] < 0.5
+        assert status["process"]["loop_lag_s"] < 3, "some 20 ms on an idle machine"
 
 
 def read(sock: socket.socket, count: int) -> bool:

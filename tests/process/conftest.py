@@ -38,7 +38,11 @@ class Daemon:
         self._incoming: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._reader: threading.Thread | None = None
         self.process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            process_group=0 if "TINY_GROUP" in environment else None,
         )
 
     def follow(self) -> None:
@@ -153,6 +157,7 @@ def tiny_environment(tiny: tuple[Path, str]) -> dict[str, str]:
     return {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": f"{ROOT}:{folder}",
+        "EGRESS_WORKERS": "1",
         "PYTHONDONTWRITEBYTECODE": os.environ.get("PYTHONDONTWRITEBYTECODE", ""),
     }
 

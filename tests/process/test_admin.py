@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -184,3 +185,27 @@ def test_status_prints_a_table_or_the_document(daemon: Any, run_client: Any) -> 
     assert re.search(r"^source +192\.0\.2\.7$", table, re.MULTILINE)
     document = json.loads(run_client(STATUS, daemon.mode, "--json").stdout)
     assert document["mode"] == daemon.mode
+
+
+@pytest.mark.parametrize("ends", ["interrupted", "reader gone"])
+def test_status_watches(ends: str, daemon: Any, tiny_environment: dict[str, str]) -> None:
+    """`--watch --json` prints a line again and again, and its end is no error, however it comes."""
+    watch = subprocess.Popen(
+        [sys.executable, "-c", STATUS + RUN, daemon.mode, "--json", "--watch", "0.2"],
+        env=tiny_environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert watch.stdout is not None
+    assert watch.stderr is not None
+    lines = [watch.stdout.readline() for _ in range(3)]
+    assert [json.loads(line)["mode"] for line in lines] == [daemon.mode] * 3
+    if ends == "interrupted":
+        watch.send_signal(signal.SIGINT)
+    else:
+        watch.stdout.close()
+    assert watch.wait(10) == 0
+    assert watch.stderr.read() == ""
+    watch.stderr.close()
+    watch.stdout.close()

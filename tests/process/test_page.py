@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
+import json
+import os
 import re
-import threading
-from functools import partial
-from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, Self
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from egress_router.service import metrics
-from egress_router.service.admin import AdminEndpoint, open_port
-from egress_router.service.health import Readiness
-from egress_router.service.metric_registry import Metrics
 from model.browser import CHROMIUM, Page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
+ROOT = Path(__file__).parents[2]
 PHONE, DESK = (390, 844), (1280, 800)
 MARKUP = "<img src=x onerror=window.pwned=1><script>window.pwned=1</script>"
 LONG = "x" * 4000
@@ -53,68 +50,42 @@ STATUS: dict[str, Any] = {
 
 
 class Daemon:
-    """The admin endpoint in a thread of its own, on a port of the loopback.
+    """The admin endpoint as a process, on a port of the loopback, and the facts it tells."""
 
-    `status` may change; `busy`: each answer tells of more traffic.
-    """
+    def __init__(self, path: Path, status: dict[str, Any]) -> None:
+        self._path = path
+        self.tell(status)
+        script = Path(__file__).with_name("page_daemon.py")
+        self._process = subprocess.Popen(
+            [sys.executable, str(script), str(path)],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        self.url = self._process.stdout.readline().strip()
 
-    def __init__(self, status: dict[str, Any]) -> None:
-        self.status = status
-        self.requests = 0
-        self.busy = False
-        self._loop = asyncio.new_event_loop()
-        self._started = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        assert self._started.wait(10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+    def tell(self, status: dict[str, Any]) -> None:
+        """What it says from now on."""
+        written = self._path.with_suffix(".new")
+        written.write_text(json.dumps(status), encoding="utf-8")
+        written.rename(self._path)
 
     def stop(self) -> None:
         """Ends it."""
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._task.cancel)
-            self._thread.join(10)
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._serve())
-        self._loop.close()
-
-    def _tell(self) -> dict[str, Any]:
-        if not self.busy:
-            return self.status
-        self.requests += 1000
-        return {**self.status, "traffic": {"rx_bytes": self.requests * 10**6, "tx_bytes": 0}}
-
-    async def _serve(self) -> None:
-        registry = Metrics()
-        registry.provide(metrics.HTTP_REQUESTS, lambda: {("request", "allowed"): self.requests})
-        endpoint = AdminEndpoint(
-            readiness=Readiness("http"),
-            status=self._tell,
-            metrics=registry,
-            read=partial(asyncio.sleep, 0),
-        )
-        listener = open_port(ip_address("127.0.0.1"), 0)
-        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        endpoint.add([listener])
-        self._task = asyncio.ensure_future(endpoint.serve())
-        self._started.set()
-        await asyncio.gather(self._task, return_exceptions=True)
+        self._process.kill()
+        self._process.wait(10)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
 
 @pytest.fixture
-def daemon() -> Iterator[Callable[[dict[str, Any]], Daemon]]:
+def daemon(tmp_path: Path) -> Iterator[Callable[[dict[str, Any]], Daemon]]:
     """Starts an endpoint that tells a document."""
     started: list[Daemon] = []
 
     def start(status: dict[str, Any]) -> Daemon:
-        started.append(Daemon(status).__enter__())
+        started.append(Daemon(tmp_path / f"{len(started)}.json", status))
         return started[-1]
 
     yield start
@@ -122,11 +93,19 @@ def daemon() -> Iterator[Callable[[dict[str, Any]], Daemon]]:
         one.stop()
 
 
-@pytest.fixture
-def page(tmp_path: Path) -> Iterator[Page]:
-    """A browser of its own."""
-    with Page(None, tmp_path) as page:
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """One browser for all tests; to start one takes longer than most of them."""
+    with Page(None, tmp_path_factory.mktemp("browser")) as page:
         yield page
+
+
+@pytest.fixture
+def page(browser: Page) -> Page:
+    """The browser with an empty page, and nothing to complain of yet."""
+    browser.forget()
+    browser.look(*DESK, "light")
+    return browser
 
 
 def test_markup_stays_text(daemon: Callable[..., Daemon], page: Page) -> None:
@@ -210,14 +189,8 @@ def test_it_is_live(daemon: Callable[..., Daemon], page: Page) -> None:
     one = daemon(STATUS)
     page.open(one.url)
     page.wait_for_text("not ready")
-    one.busy = True
-    one.status = {
-        **STATUS,
-        "ready": True,
-        "reasons": [],
-        "warnings": [],
-        "reload": {"result": "none"},
-    }
+    calm = {"ready": True, "reasons": [], "warnings": [], "reload": {"result": "none"}}
+    one.tell({**STATUS, **calm, "grow": True})
     page.wait_for_text("for 1m 1s")
     page.wait_for("document.getElementById('pill').textContent === 'ready'")
     page.wait_for("document.querySelectorAll('.alerts li').length === 0")

@@ -17,7 +17,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING
 
-from egress_router.service import events, metrics, orphans
+from egress_router.service import crew, events, metrics, orphans
 from egress_router.service.logs import log_event
 
 if TYPE_CHECKING:
@@ -34,8 +34,20 @@ async def die() -> None:
     raise ValueError("a task's\nlast words")
 
 
+async def pass_gate() -> None:
+    """Returns when the test has made the file."""
+    while not os.path.exists(os.environ["TINY_GATE"]):  # noqa: ASYNC240, PTH110
+        await asyncio.sleep(0.01)
+
+
 class TinyMode:
     name = os.environ["TINY_NAME"]
+
+    def may_share(self, _config: str) -> bool:
+        return os.environ.get("TINY_SHARES") != "no"
+
+    def preload(self) -> None:
+        pass
 
     def parse(self, environment: Environment) -> str:
         return environment.variables["TINY_BEHAVIOUR"].replace("-", "_")
@@ -111,6 +123,58 @@ class TinyMode:
         while not service.stopping.is_set():
             log_event(events.DRIFT_FOUND, kind="link", detail="after")
             await asyncio.sleep(0.05)
+
+    async def long_lines(self, service: Service) -> None:
+        await self.serve_until_told(service)
+        for number in range(int(os.environ["TINY_LINES"])):
+            reason = f"{number:06d} " + "x" * (number * 37 % 20_000)
+            log_event(events.HTTP_ALLOWED, id=f"{service.place.id_prefix}{number}", reason=reason)
+            if number % 50 == 0:
+                await asyncio.sleep(0.01)
+        await service.stopping.wait()
+
+    async def serve_until_told(self, service: Service) -> None:
+        service.readiness.hold("link")
+        service.started()
+
+    async def worker_waits(self, service: Service) -> None:
+        if not service.place.first:
+            service.readiness.fail("link", "link macvlan0 is down")
+            service.tasks.start_handler("gate", self.hold_at_the_gate(service))
+        else:
+            service.readiness.hold("link")
+        service.started()
+        await service.stopping.wait()
+
+    async def hold_at_the_gate(self, service: Service) -> None:
+        await pass_gate()
+        service.readiness.hold("link")
+
+    async def drain_until_gate(self, service: Service) -> None:
+        await self.serve_plainly(service)
+        await pass_gate()
+        log_event(events.HTTP_ALLOWED, id=f"{service.place.id_prefix}drained")
+
+    async def worker_hangs(self, service: Service) -> None:
+        crew.PULSE_S, crew.SILENT_S, crew.DEAD_S = 0.1, 0.5, 6.0
+        await self.serve_until_told(service)
+        if not service.place.first:
+            await asyncio.sleep(0.3)
+            time.sleep(30)
+        await service.stopping.wait()
+
+    async def worker_hangs_draining(self, service: Service) -> None:
+        await self.serve_until_told(service)
+        await service.stopping.wait()
+        if not service.place.first:
+            time.sleep(30)
+        await asyncio.Event().wait()
+
+    async def worker_dies(self, service: Service) -> None:
+        await self.serve_until_told(service)
+        if not service.place.first:
+            raise ValueError("a worker's last words")
+        await service.stopping.wait()
 
     async def chatter(self, service: Service) -> None:
         log_event(events.DRIFT_FOUND, kind="link", detail="\x1b[2J\r\nevil\x7f\u2028\x9b")

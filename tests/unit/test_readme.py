@@ -6,6 +6,8 @@ import re
 import runpy
 from pathlib import Path
 
+import pytest
+
 from egress_router.config.init import parse_init
 from egress_router.config.settings import Environment
 
@@ -17,6 +19,13 @@ GENERATED = runpy.run_path(str(ROOT / "tests" / "readme.py"))
 def test_tables_match_the_code() -> None:
     """Variables, metrics and events stand in the README exactly as the code declares them."""
     assert GENERATED["render"](README) == README, "run: python tests/readme.py"
+
+
+@pytest.mark.parametrize("page", GENERATED["PAGES"], ids=lambda page: page.name)
+def test_pages_match_the_code(page: Path) -> None:
+    """Each image's page has exactly the variables that its program reads."""
+    text = page.read_text(encoding="utf-8")
+    assert GENERATED["render"](text, page) == text, "run: python tests/readme.py"
 
 
 def test_links_lead_somewhere() -> None:

@@ -85,6 +85,7 @@ class Port:
         self._shared = shared
         self._times = times
         self.partners = self._make_partners()
+        self._removed = False
         self._listener: Listener | None = None
         self._tell = probed
 
@@ -100,7 +101,8 @@ class Port:
         self.partners = self._make_partners()
 
     def remove(self) -> None:
-        """Accepts no more: its line is gone."""
+        """Accepts no more, for good: its line is gone."""
+        self._removed = True
         self.close()
         log_event(
             events.DNS_PORT_CLOSED,
@@ -111,6 +113,8 @@ class Port:
 
     def settle(self) -> None:
         """Opens or closes the port, as things are now."""
+        if self._removed:
+            return  # word of a partner that came late
         reason = self._nothing_behind()
         if not reason and self._listener is None:
             reason = self._open()
@@ -249,6 +253,12 @@ class Connection:
     def leads_to(self, target_port: int, addresses: Iterable[IPAddress]) -> bool:
         """Whether it is connected to one of these."""
         return self._record.leads_to(target_port, addresses)
+
+    @property
+    def moved(self) -> tuple[int, int]:
+        """Bytes by the client and by the partner so far."""
+        relay = self._relay
+        return (0, 0) if relay is None else (relay.bytes_up, relay.bytes_down)
 
     def revoke(self, reason: str) -> None:
         """Ends it, for the list does not lead there any more."""

@@ -7,10 +7,12 @@ port that leads elsewhere, unless their partner's address and port are among the
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from egress_router.config.changes import Entry, describe_entries
 from egress_router.config.dns import Datapath, DnsConfig, parse_dns
+from egress_router.config.dns_destination import Protocol
 from egress_router.errors import KernelError
 from egress_router.modes.dns.kernel_path import decide_kernel
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from egress_router.modes.dns.roster import Replaced
     from egress_router.modes.dns.serving import Serving
 
+_BATCH = 16  # ports tried in one turn of the loop: 4 sockets each
 _REMOVED = "cut, for its line was removed"
 _MOVED = "cut, for its port leads elsewhere now"
 
@@ -49,7 +52,11 @@ class Reloading:
         if decide_kernel(new) and serving.path_name != Datapath.KERNEL:
             raise KernelError("use the kernel's data path", "this daemon was started without it")
         known = {port.destination.port for port in serving.roster.ports}
-        serving.try_ports(one.port for one in new.destinations if one.port not in known)
+        listening = (one.port for one in new.destinations if one.protocol is Protocol.TCP)
+        added = [port for port in listening if port not in known]
+        for start in range(0, len(added), _BATCH):
+            serving.try_ports(added[start : start + _BATCH])
+            await asyncio.sleep(0)
         return await serving.replace(new)
 
 

@@ -66,9 +66,18 @@ class _Report:
         return total
 
     def bytes(self) -> Series:
-        return self._by_port(
-            lambda port: {"up": port.counts.bytes_up, "down": port.counts.bytes_down}
-        )
+        """Those of open connections too: a session of a day would show as one leap at its end."""
+        moved: dict[Port, tuple[int, int]] = {}
+        for connection in self._serving.carried:
+            up, down = moved.get(connection.port, (0, 0))
+            more_up, more_down = connection.moved
+            moved[connection.port] = (up + more_up, down + more_down)
+
+        def read(port: Port) -> dict[str, int]:
+            up, down = moved.get(port, (0, 0))
+            return {"up": port.counts.bytes_up + up, "down": port.counts.bytes_down + down}
+
+        return self._by_port(read)
 
     def open(self) -> Series:
         return {(label,): float(port.is_open) for label, port in self._ports() if label != OTHER}

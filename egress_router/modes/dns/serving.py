@@ -30,13 +30,13 @@ from egress_router.service.network import NetworkWatch
 from egress_router.service.process import raise_descriptor_limit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from egress_router.config.dns import DnsConfig
     from egress_router.modes.dns.datagrams import DatagramPort
     from egress_router.modes.dns.ledger import Dials
     from egress_router.modes.dns.names import Name
-    from egress_router.modes.dns.port import Port
+    from egress_router.modes.dns.port import Connection, Port
     from egress_router.plan.forwards import Forward
     from egress_router.service.daemon import Service
 
@@ -167,6 +167,11 @@ class Serving:
     def admission(self) -> Admission:
         """How many connections are open, and how many may be."""
         return self._shared.admission
+
+    @property
+    def carried(self) -> Collection[Connection]:
+        """The connections that are open."""
+        return self._shared.carried
 
     @property
     def dials(self) -> Dials:

@@ -32,6 +32,14 @@ class HttpMode:
         """What the proxy would do."""
         return check_http(environment)
 
+    def may_share(self, _config: HttpConfig) -> bool:
+        """Connections have nothing in common but the rules."""
+        return True
+
+    def preload(self) -> None:
+        """Imports the proxy."""
+        import egress_router.modes.http.serving  # noqa: F401, PLC0415 - `check` needs no sockets
+
     async def serve(self, config: HttpConfig, service: Service) -> None:
         """Serves until the daemon is to end, then lets what is open end."""
         from egress_router.modes.http.serving import Serving  # noqa: PLC0415 - `check` needs no sockets

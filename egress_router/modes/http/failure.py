@@ -19,6 +19,7 @@ from egress_router.net.http1.answers import ProxyError
 from egress_router.net.resolution import ResolutionCause, ResolutionError
 
 if TYPE_CHECKING:
+    from egress_router.config.http_rules import HttpRule
     from egress_router.modes.http.ledger import Verdict
     from egress_router.net.http1.errors import UpstreamProtocolError
     from egress_router.policy.rules import Decision
@@ -106,6 +107,16 @@ def failure_of_resolution(error: ResolutionError) -> FailureError:
     """A name without an address."""
     status, cause = _RESOLUTION[error.cause]
     return FailureError(status, cause, str(error), FAILED)
+
+
+def half_known(name: str, families: tuple[int, ...], rule: HttpRule) -> FailureError:
+    """Addresses of these families could not be looked up, and a line may deny one of them."""
+    unknown = " and ".join(f"IPv{family}" for family in families)
+    reason = (
+        f"the {unknown} addresses of {name} could not be looked up, "
+        f"and line {rule.line} '{rule.text}' may deny one of them"
+    )
+    return FailureError(502, ProxyError.DNS_ERROR, reason, FAILED)
 
 
 def failure_of_dial(error: DialError) -> FailureError:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from egress_router.modes.http.refusals import Refusals
 from egress_router.service import events
+from egress_router.service.connection_log import ConnectionLog
 from egress_router.service.logs import log_event
 from egress_router.service.series import OTHER, Counts
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from egress_router.modes.http.failure import FailureError
     from egress_router.policy.prefixes import IPAddress
     from egress_router.policy.target import Target
-    from egress_router.service.connection_log import ConnectionLog
     from egress_router.service.events import Event
 
 
@@ -101,10 +101,14 @@ class Record:
 
 
 class Ledger:
-    """The counts of one daemon; `close` writes a record's line."""
+    """The counts of one process; `close` writes a record's line.
 
-    def __init__(self, log: ConnectionLog) -> None:
-        self._log = log
+    `id_prefix` makes the ids of its lines the daemon's own.
+    """
+
+    def __init__(self, log: ConnectionLog | None = None, id_prefix: str = "") -> None:
+        self._log = log or ConnectionLog(1)
+        self._id_prefix = id_prefix
         self.ended: dict[tuple[str, ...], int] = {
             (kind, verdict): 0 for kind in KINDS for verdict in VERDICTS
         }
@@ -144,7 +148,7 @@ class Ledger:
             return
         log_event(
             _EVENTS[verdict],
-            id=f"{record.number:x}",
+            id=f"{self._id_prefix}{record.number:x}",
             client=record.client,
             kind=record.kind,
             method=record.method,

@@ -7,11 +7,12 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from egress_router.modes.http.ledger import Record
 
@@ -64,3 +65,13 @@ class _Row:
         self.last_at = 0.0
         self.status: int | None = None
         self.rule: int | None = None
+
+
+def merge_refusals(tables: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """The rows of several processes as one table: what is alike added up, the latest first."""
+    merged: dict[tuple[object, ...], dict[str, Any]] = {}
+    for row in sorted(itertools.chain(*tables), key=lambda row: str(row["at"])):
+        key = tuple(row[name] for name in ("client", "target", "reason"))
+        before = merged.pop(key, None)
+        merged[key] = {**row, "times": row["times"] + (before["times"] if before else 0)}
+    return list(reversed(merged.values()))[:ROWS_MAX]

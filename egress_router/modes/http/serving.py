@@ -1,8 +1,10 @@
 """The daemon's parts and their life: listeners, resolver, relays, the connections of clients.
 
 1. Listens on the loopback and on the pod's cluster-side addresses, each by its own link: what
-   arrives by the egress link for one of these addresses is not heard.
-2. Connections are counted against a limit of our own; one too many gets a 503 and is closed.
+   arrives by the egress link for one of these addresses is not heard. Several processes of a daemon
+   listen each for itself, and the kernel spreads the connections.
+2. Connections are counted against a limit of our own, of which each process has its part; one too
+   many gets a 503 and is closed.
 3. The end: not ready at once; listeners stay for LINGER_S, because the cluster takes a moment to
    send new connections elsewhere; then what is idle is closed, and what is busy may end.
 """
@@ -24,7 +26,7 @@ from egress_router.modes.http.client import Client
 from egress_router.modes.http.ledger import KINDS, Ledger
 from egress_router.modes.http.reloading import Reloading
 from egress_router.modes.http.shared import Shared
-from egress_router.modes.http.status import proxy_status
+from egress_router.modes.http.status import merge_status, proxy_status
 from egress_router.modes.http.uplink import Uplink
 from egress_router.modes.http.watchdog import phase_ticks
 from egress_router.net.http1.lines import HeadLimits
@@ -64,7 +66,8 @@ class Serving:
         self._watch = NetworkWatch(service, looked=self._looked)
         self._resolver = Resolver(ResolverSettings(serve_stale=False))
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._admission = Admission(connection_limit(soft, config.limits.connections))
+        limit = service.place.share_of(config.limits.connections)
+        self._admission = Admission(connection_limit(soft, limit))
         self._leaving = 0
         self._listeners: dict[tuple[str, str], Listener] = {}
         wheel, poller = IdleWheel(self._loop), Poller(self._loop)
@@ -73,7 +76,7 @@ class Serving:
         self._shared = Shared(
             uplink=Uplink(config, self._resolver, poller),
             carrier=Carrier(poller, idle_s=times.tunnel_s, wheel=wheel),
-            ledger=Ledger(service.connection_log),
+            ledger=Ledger(service.connection_log, service.place.id_prefix),
             wheel=wheel,
             ticks=phase_ticks(wheel, times),
             head_limits=HeadLimits(
@@ -140,7 +143,7 @@ class Serving:
             if (str(address), link) in self._listeners:
                 continue
             try:
-                sockets = open_listeners((address,), self._config.port, link=link)
+                sockets = self._open((address,), link)
             except KernelError as error:
                 if address in LOOPBACKS and address.version == 6:
                     continue  # a pod without IPv6
@@ -156,6 +159,16 @@ class Serving:
             listener.start()
             self._listeners[str(address), link] = listener
             log_event(events.LISTENING, address=str(address), port=self._config.port, link=link)
+
+    def _open(
+        self, addresses: tuple[IPv4Address | IPv6Address, ...], link: str
+    ) -> tuple[socket.socket, ...]:
+        place, port = self._service.place, self._config.port
+        if place.first and not place.alone and not self._service.lifecycle.serves:
+            # No worker listens yet: so whoever does is another program, and must be noticed.
+            for sock in open_listeners(addresses, port, link=link):
+                sock.close()
+        return open_listeners(addresses, port, link=link, shared=not place.alone)
 
     def _close_listeners(self) -> None:
         for listener in self._listeners.values():
@@ -202,7 +215,7 @@ class Serving:
         provide(metrics.DIAL_SECONDS, lambda: uplink.dials)
         provide(metrics.RESOLVE_SECONDS, lambda: uplink.lookups)
         provide(metrics.DNS_QUERIES, self._queries)
-        self._service.provide_status(self._status)
+        self._service.provide_status(self._status, merge=merge_status)
         self._service.provide_warnings(lambda: nameserver_warnings(self._resolver))
 
     def _decisions(self) -> dict[tuple[str, ...], float]:

@@ -18,6 +18,7 @@ from egress_router.modes.http.failure import (
     failure_of_decision,
     failure_of_dial,
     failure_of_resolution,
+    half_known,
     link_down,
 )
 from egress_router.net.dial import Dialler, DialLimits
@@ -163,6 +164,11 @@ class Uplink:
         if resolution.source is Source.DNS:
             self.lookups["resolved",].note(time.monotonic() - started)
         decision = policy.decide_addresses(target, resolution.addresses)
+        failed = resolution.failed_families
+        if failed and decision.allowed:
+            hidden = policy.hidden_denial(decision, target.port, failed)
+            if hidden is not None:
+                raise half_known(settled.name.text, failed, hidden)
         if resolution.ttl_s > 0 and policy is self.policy:
             self._remember(target, decision, time.monotonic() + resolution.ttl_s)
         return decision

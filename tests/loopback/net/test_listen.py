@@ -211,7 +211,7 @@ def test_port_in_use_is_named():
 def test_low_port_names_the_sysctl(monkeypatch):
     """A low port without the right to it names the sysctl that gives it."""
 
-    def refuse(*_):
+    def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("egress_router.net.listen._open", refuse)

@@ -12,6 +12,7 @@ from egress_router.lab.addresses import ADDRESSES
 from egress_router.lab.privileges import READ_ONLY_SYSCTLS
 from egress_router.lab.spec import Family
 from egress_router.lab.world import Answer
+from tests.netns.metrics.conftest import scrape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -330,6 +331,27 @@ def test_metrics_tell_of_ports_and_names(forwarder: Build) -> None:
         'egress_router_dns_connections_total{port="8080",verdict="forwarded"} 1.0',
     ):
         assert line in text
+
+
+def test_bytes_of_an_open_connection_are_told(forwarder: Build, until: Until) -> None:
+    """A session of hours shows as it goes, and its bytes are counted once."""
+    router = forwarder()
+    router.init()
+    router.start(f"8080 {FIRST} 80")
+    argv = ("python3", "-I", "-S", "-c", HOLD, str(ADDRESSES.pod.v4), "8080", "3")
+    holder = router.lab.start("client", argv, name="holder")
+    holder.wait_for_line("held")
+
+    def passed() -> float:
+        found = scrape(router.lab, "dns")
+        return found.value("egress_router_dns_bytes_total", port="8080", direction="up") or 0.0
+
+    until(lambda: passed() >= 2)
+    assert router.lines("dns_forwarded") == []
+    assert holder.wait() == 0
+    until(lambda: router.lines("dns_forwarded"))
+    (line,) = router.lines("dns_forwarded")
+    assert passed() == line["bytes_up"]
 
 
 # Connects, reads the partner's line, then sends a byte each 0.2 s (unless silent) for some seconds,

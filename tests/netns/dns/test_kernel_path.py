@@ -10,6 +10,7 @@ import pytest
 from egress_router.lab.addresses import ADDRESSES
 from egress_router.lab.privileges import INIT_CAPABILITIES
 from egress_router.lab.world import Answer
+from tests.netns.metrics.conftest import scrape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -202,6 +203,35 @@ def test_without_the_capability(forwarder: Build, datapath: str) -> None:
         daemon.wait_for_line('"dns_port_opened"')
         assert router.server(8080) == FIRST
         assert router.status()["data_path"] == "userspace"
+
+
+def test_connections_are_counted_and_logged(forwarder: Build, until: Until) -> None:
+    """Each port's connections and bytes, over changes of the table; a line when one has ended."""
+    router = forwarder(partner=())
+    router.lab.start_partner(tcp=(80,), udp=(53,))
+    router.serve_names(record(FIRST))
+    router.init()
+    start(router, f"8080 {NAME} 80\n5353 udp {NAME} 53")
+    until(lambda: loaded(router, FIRST))
+    assert router.server(8080) == FIRST
+    assert isinstance(router.lab.ask("client", "udp", ADDRESSES.pod.v4, 5353), Answer)
+    router.records(record(SECOND))
+    until(lambda: router.server(8080) == SECOND)
+    calls = 2  # at least: those that were still answered by the first address are counted too
+    found = scrape(router.lab, "dns")
+    connections = "egress_router_dns_kernel_connections_total"
+    assert (found.value(connections, protocol="tcp", port="8080") or 0) >= calls
+    assert found.value(connections, protocol="udp", port="5353") == 1
+    for direction in ("sent", "received"):
+        labels = {"port": "8080", "protocol": "tcp", "direction": direction}
+        assert (found.value("egress_router_dns_kernel_bytes_total", **labels) or 0) > 100 * calls
+    router.lab.run("pod", ("conntrack", "-F"))
+    until(lambda: len(router.lines("nat_forwarded")) > calls)
+    lines = {(line["protocol"], line["port"]): line for line in router.lines("nat_forwarded")}
+    assert lines["tcp", 8080]["target"] == f"{NAME}:80"
+    assert lines["tcp", 8080]["rule"] == 1
+    assert lines["tcp", 8080]["source"].startswith(f"{ADDRESSES.source.v4}:")
+    assert lines["udp", 5353]["rule"] == 2
 
 
 # Prints the partner's line, then echoes bytes until SIGTERM; exit code 0 if all of them came back.

@@ -153,3 +153,28 @@ def test_a_name_that_nobody_knows_does_not_hold_the_others_up(world: World, unti
     world.reload(f"8080 {NAME} 80\n8084 never.test 80\n", until)
     assert world.router.server(8080) == FIRST
     assert world.router.server(8084) == "ECONNREFUSED"
+
+
+@pytest.mark.parametrize("world", ["kernel"], indirect=True)
+def test_datagrams_follow_the_list_too(world: World, until: Until) -> None:
+    """A flow of one source port goes where the new line leads; without a line it is refused."""
+    router = world.router
+    router.lab.start_partner(udp=(81,))
+
+    def server() -> str:
+        answer = router.lab.ask("client", "udp", ADDRESSES.pod.v4, 8085, source_port=5555)
+        return answer if isinstance(answer, str) else str(answer.local)
+
+    world.reload(f"{START}8085 udp {FIRST} 81\n", until)
+    assert server() == FIRST
+    world.reload(f"{START}8085 udp {SECOND} 81\n", until)
+    assert server() == SECOND
+    world.reload(START, until)
+    assert server() == "ECONNREFUSED"
+
+
+@pytest.mark.parametrize("world", ["userspace"], indirect=True)
+def test_datagrams_need_the_kernels_path(world: World, until: Until) -> None:
+    """A list that the daemon's data path cannot carry is refused with the words of `check`."""
+    (problem,) = world.reload(f"{START}8085 udp {FIRST} 81\n", until, result="refused")["problems"]
+    assert "udp takes the kernel's data path" in problem

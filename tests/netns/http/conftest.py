@@ -250,9 +250,23 @@ def stage() -> Iterator[Scene]:
         yield scene
 
 
+@pytest.fixture(scope="session")
+def shared_stage() -> Iterator[Scene]:
+    """The same, where the daemon is two processes."""
+    with open_scene(KNOWN_LIST, EGRESS_WORKERS="2") as scene:
+        yield scene
+
+
 @pytest.fixture
-def scene(stage: Scene) -> Iterator[Scene]:
+def workers() -> str:
+    """How many processes the common world's daemon is; a module's `WORKERS` makes it several."""
+    return "1"
+
+
+@pytest.fixture
+def scene(request: pytest.FixtureRequest, workers: str) -> Iterator[Scene]:
     """The common world; at the test's end the daemon still lives and nothing went wrong in it."""
+    stage: Scene = request.getfixturevalue("stage" if workers == "1" else "shared_stage")
     before = len(stage.lines())
     yield stage
     stage.tidy()
@@ -272,7 +286,9 @@ def build() -> Any:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Gives `request_row` and `response_row` the rows of the verdict table."""
+    """Gives `request_row` and `response_row` the verdict table's rows; `workers` their count."""
+    if "workers" in metafunc.fixturenames and hasattr(metafunc.module, "WORKERS"):
+        metafunc.parametrize("workers", metafunc.module.WORKERS)
     table = tomllib.loads(Path(__file__).with_name("verdicts.toml").read_text(encoding="utf-8"))
     for name in ("request", "response"):
         if f"{name}_row" in metafunc.fixturenames:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from egress_router.lab.world import Lab
 
 pytestmark = pytest.mark.netns
+WORKERS = ("1", "2")
 
 HERE = Path(__file__).parent
 SOURCE = str(ADDRESSES.source.v4)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 pytestmark = pytest.mark.netns
+WORKERS = ("1", "2")
 
 PAYLOAD = hashlib.shake_128(b"tunnel").digest(4_000_000)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 pytestmark = pytest.mark.netns
+WORKERS = ("1", "2")
 
 _REPEATED = re.compile(r"<(.)\*([0-9]+)>")
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -13,6 +13,7 @@ def test_defaults() -> None:
         watch_s=2.0,
         reload_s=10.0,
         interface=None,
+        workers=None,
     )
 
 
@@ -25,6 +26,7 @@ def test_everything_set() -> None:
         "EGRESS_WATCH_SECONDS": "0.5",
         "EGRESS_RELOAD_SECONDS": "3",
         "EGRESS_INTERFACE": "net1",
+        "EGRESS_WORKERS": "3",
         "EGRESS_CONNECTION_LOG": "sampled:100",
     }
     assert parse_daemon(Environment(variables=variables)) == DaemonConfig(
@@ -33,6 +35,7 @@ def test_everything_set() -> None:
         watch_s=0.5,
         reload_s=3.0,
         interface="net1",
+        workers=3,
         record_every=100,
     )
 
@@ -46,11 +49,20 @@ def test_all_problems_at_once() -> None:
         "EGRESS_WATCH_SECONDS",
         "EGRESS_RELOAD_SECONDS",
         "EGRESS_INTERFACE",
+        "EGRESS_WORKERS",
         "EGRESS_CONNECTION_LOG",
     )
     with pytest.raises(ConfigurationError) as caught:
         parse_daemon(Environment(variables=dict.fromkeys(names, "a/b")))
     assert sorted(problem.variable for problem in caught.value.problems) == sorted(names)
+
+
+@pytest.mark.parametrize("text", ["0", "65", "-1", "02", "1.5", "AUTO", "all"])
+def test_workers_are_auto_or_a_count(text: str) -> None:
+    """`auto` or 1 to 64; anything else is refused with what was expected."""
+    assert parse_daemon(Environment(variables={"EGRESS_WORKERS": "auto"})).workers is None
+    with pytest.raises(ConfigurationError, match="expected `auto` or a whole number from 1 to 64"):
+        parse_daemon(Environment(variables={"EGRESS_WORKERS": text}))
 
 
 @pytest.mark.parametrize("text", ["1", "0", "no", "anything"])

@@ -239,3 +239,12 @@ def test_any_text_is_read_or_reported(text: str) -> None:
     read_link_name(environment, PLAIN, problems)
     read_mac(environment, PLAIN, problems)
     assert all(str(problem).isprintable() for problem in problems.found)
+
+
+@pytest.mark.parametrize("text", ["tcp://10.96.12.7:8080", "udp://[fd00::7]:53"])
+def test_a_service_s_port_is_no_setting(text: str) -> None:
+    """What Kubernetes tells of a Service by the name of one of our ports counts as unset."""
+    problems = Problems("EGRESS_TEST")
+    assert read_port(with_value(text), DEFAULTED, problems) == 5
+    assert read_port(with_value(text), PLAIN, problems) is None
+    assert problems.found == []

@@ -7,6 +7,8 @@ from ipaddress import ip_interface
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from egress_router.diagnosis import causes
 from egress_router.diagnosis.facts import Daemon, Facts, Holder, SizeProbe, Untested
@@ -415,6 +417,12 @@ def test_a_daemon_s_warning_is_not_told_twice() -> None:
     assert [one.check for one in of(judge(facts), Status.WARN)] == ["variables"]
 
 
+def test_a_mute_gateway_is_no_fault_of_the_routes() -> None:
+    """IPv6 has no way while its gateway does not answer; the gateway is what is to blame."""
+    facts = in_space(leaves=((4, SOURCE), (6, None)))
+    assert of(judge(facts), Status.FAIL, Status.WARN) == []
+
+
 def test_needs_come_first() -> None:
     """A check is judged after those it needs."""
     seen: set[str] = set()
@@ -422,3 +430,20 @@ def test_needs_come_first() -> None:
         assert set(check.needs) <= seen
         seen.add(check.name)
     assert SPACE.table
+
+
+FIELDS = tuple(field.name for field in dataclasses.fields(Facts))
+
+
+@given(st.fixed_dictionaries({name: st.sampled_from(sorted(FAULTS)) for name in FIELDS}))
+def test_faults_in_any_mixture(sources: dict[str, str]) -> None:
+    """Whatever comes together, each check has its say, and only on its ground."""
+    facts = Facts(**{name: getattr(FAULTS[fault][0], name) for name, fault in sources.items()})
+    findings = judge(facts)
+    assert {finding.check for finding in findings} == {check.name for check in CHECKS}
+    assert len(set(findings)) == len(findings)
+    failed = {finding.check for finding in of(findings, Status.FAIL)}
+    for check in CHECKS:
+        if failed & set(check.needs):
+            (finding,) = [one for one in findings if one.check == check.name]
+            assert finding.status is Status.UNTESTED

@@ -7,10 +7,12 @@ import pytest
 from egress_router.errors import ConfigurationError, KernelError
 from egress_router.plan.desired import desired_state
 from egress_router.plan.state import (
+    ACCOUNTING,
     CLUSTER_TABLE,
     LINK_GROUP,
     MAIN_TABLE,
     MARK,
+    TIMESTAMPS,
     Desired,
     Observed,
     RouteKind,
@@ -116,17 +118,25 @@ def test_own_address_has_the_length_of_now() -> None:
     assert str(held.interface) == f"{SOURCE}/32"
 
 
+# What the connection log needs where the kernel carries connections.
+LOGGED = {f"{path}=1" for path in (ACCOUNTING, TIMESTAMPS)}
+
+
 @pytest.mark.parametrize(
     ("changes", "settings", "sysctls"),
     [
-        ({}, {"rp_filter", "forwarding"}, set()),
+        ({}, {"rp_filter", "forwarding"}, LOGGED),
         ({"EGRESS_ROUTER_MODE": "http-proxy"}, {"rp_filter"}, set()),
-        (DUAL, {"rp_filter", "forwarding"}, {"macvlan0/disable_ipv6=0", "all/forwarding=1"}),
-        (V6, set(), {"macvlan0/disable_ipv6=0", "all/forwarding=1"}),
+        (
+            DUAL,
+            {"rp_filter", "forwarding"},
+            {"macvlan0/disable_ipv6=0", "all/forwarding=1", *LOGGED},
+        ),
+        (V6, set(), {"macvlan0/disable_ipv6=0", "all/forwarding=1", *LOGGED}),
         (
             V6 | {"EGRESS_ROUTER_MODE": "dns-proxy"},
             set(),
-            {"macvlan0/disable_ipv6=0", "net/ipv4/ip_unprivileged_port_start=0"},
+            {"macvlan0/disable_ipv6=0", "net/ipv4/ip_unprivileged_port_start=0", *LOGGED},
         ),
     ],
     ids=["redirect", "proxy", "dual-stack", "ipv6", "ipv6-proxy"],

@@ -271,3 +271,28 @@ def test_a_reload_is_a_new_value() -> None:
     """A policy cannot be changed in place."""
     with pytest.raises(AttributeError):
         policy_of("*").rules = ()  # type: ignore[misc] -- the refusal is what is tested
+
+
+@pytest.mark.parametrize(
+    ("lines", "authority", "families", "hidden"),
+    [
+        (("!2001:db8::/32", "*"), "h:443", (6,), 1),
+        (("!2001:db8::/32", "*"), "h:443", (4,), None),
+        (("![2001:db8::/32]:25", "*"), "h:443", (6,), None),
+        (("![2001:db8::/32]:400-500", "*"), "h:443", (6,), 1),
+        (("!192.0.2.0/24", "*"), "h:443", (4,), 1),
+        (("!192.0.2.0/24", "*"), "h:443", (6,), 1),  # 64:ff9b::192.0.2.1 would carry it
+        (("h", "!2001:db8::/32", "*"), "h:443", (6,), None),
+        (("2001:db8::/32", "!*.g", "*"), "h:443", (6,), None),
+    ],
+)
+def test_a_denial_that_a_failed_lookup_hides(
+    lines: tuple[str, ...], authority: str, families: tuple[int, ...], hidden: int | None
+) -> None:
+    """B2-30: a denying address line ahead of the deciding one, for a family that is not known."""
+    policy = policy_of(*lines)
+    known = "198.51.100.1" if 4 not in families else "2001:db9::1"
+    decision = decide(policy, authority, known)
+    assert decision.allowed
+    rule = policy.hidden_denial(decision, parse_authority(authority).port, families)
+    assert (rule.line if rule else None) == hidden

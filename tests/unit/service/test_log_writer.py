@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from egress_router.service.log_writer import DirectWriter, QueueWriter
+from egress_router.service.log_writer import DirectWriter, QueueWriter, WriteLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -126,3 +127,27 @@ def test_direct_lines_are_there_at_once(pipe: tuple[int, int]) -> None:
     os.close(pipe[1])
     writer.put("two\n")
     assert writer.dropped == 1
+
+
+def test_processes_take_turns(pipe: tuple[int, int]) -> None:
+    """While another process writes nothing comes between; one that is killed holds up nobody."""
+    turn = WriteLock()
+    told, tell = os.pipe()
+    other = os.fork()
+    if other == 0:  # pragma: no cover - another process
+        turn.__enter__()
+        os.write(tell, b"!")
+        signal.pause()
+        os._exit(1)
+    assert os.read(told, 1) == b"!"
+    writer = QueueWriter(pipe[1], lost, turn=turn)
+    writer.put("one\n")
+    os.set_blocking(pipe[0], False)
+    with pytest.raises(BlockingIOError):
+        os.read(pipe[0], 100)
+    os.kill(other, signal.SIGKILL)
+    os.waitpid(other, 0)
+    writer.close(DEADLINE_S)
+    assert os.read(pipe[0], 100) == b"one\n"
+    for descriptor in (told, tell):
+        os.close(descriptor)

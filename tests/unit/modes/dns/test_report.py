@@ -22,6 +22,22 @@ def values(serving: Any) -> dict[str, Any]:
     return {metric.name: read() for metric, read in registry._sources.items()}
 
 
+class Open:
+    """A connection that has moved some bytes so far."""
+
+    moved = (100, 200)
+
+    def __init__(self, port: Any) -> None:
+        self.port = port
+
+
+class Port(SimpleNamespace):
+    """A port that may be a key."""
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+
 def serving(count: int) -> Any:
     """A forwarder with as many ports and names, each with one failed connection."""
     names = {
@@ -33,7 +49,7 @@ def serving(count: int) -> Any:
     dials = Dials()
     dials.failed.note(0.2)
     ports = [
-        SimpleNamespace(
+        Port(
             destination=SimpleNamespace(port=index + 1),
             counts=PortCounts(failed=1, active=2, bytes_up=3, dials=dials, log=ConnectionLog(1)),
             is_open=True,
@@ -47,6 +63,7 @@ def serving(count: int) -> Any:
         ports=ports,
         datagrams=(),
         dials=dials,
+        carried={Open(ports[0])},
         admission=SimpleNamespace(limit=7, active=0),
         resolver=SimpleNamespace(counts=ResolverCounts(queries=4)),
     )
@@ -59,6 +76,8 @@ def test_each_port_and_name_has_its_series() -> None:
     assert found[metrics.DNS_CONNECTIONS.name]["1", "failed"] == 1
     assert found[metrics.DNS_ACTIVE.name] == {("1",): 2, ("2",): 2}
     assert found[metrics.DNS_BYTES.name]["2", "up"] == 3
+    assert found[metrics.DNS_BYTES.name]["1", "up"] == 103
+    assert found[metrics.DNS_BYTES.name]["1", "down"] == 200
     assert found[metrics.DNS_PORT_OPEN.name] == {("1",): 1.0, ("2",): 1.0}
     states = found[metrics.DNS_NAME_STATE.name]
     assert [state for (name, state), on in states.items() if on and name == "n1.test"] == ["stale"]

@@ -9,7 +9,7 @@ import pytest
 
 from egress_router.config.settings import Environment
 from egress_router.errors import ConfigurationError, Problem
-from egress_router.service.daemon import run_daemon
+from egress_router.service.run import run_daemon
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
