@@ -34,19 +34,18 @@ def replace_tables(text: str, tables: dict[str, str]) -> str:
 
 
 def plot_curves(topics: list[Topic], path: Path) -> None:
-    """Draws every curve: medians, with the range of all rounds as bars."""
+    """Draws every curve, as SVG or PNG by the path's end: medians, with the range as bars."""
     # Of the dependency group `bench`; a run without a plot does without it.
-    from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415
+    from matplotlib import rc_context  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     curves = [curve for topic in topics for curve in _curves(topic)]
     rows = -(-len(curves) // COLUMNS)
     figure = Figure(figsize=(5 * COLUMNS, 3.2 * max(rows, 1)), layout="constrained")
-    FigureCanvasSVG(figure)
     for number, (topic, points) in enumerate(curves, 1):
         axes = figure.add_subplot(rows, COLUMNS, number)
         first = points[0]
-        for side in topic.sides:
+        for color, side in enumerate(topic.sides):
             seen = [(p.x, p.sides[side]) for p in points if side in p.sides]
             if not seen:
                 continue
@@ -54,16 +53,26 @@ def plot_curves(topics: list[Topic], path: Path) -> None:
             low = [m - min(values) for m, (_, values) in zip(middles, seen, strict=True)]
             high = [max(values) - m for m, (_, values) in zip(middles, seen, strict=True)]
             axes.errorbar(
-                [x for x, _ in seen], middles, yerr=(low, high), marker="o", capsize=3, label=side
+                [x for x, _ in seen],
+                middles,
+                yerr=(low, high),
+                marker="o",
+                capsize=3,
+                label=side,
+                color=f"C{color}",  # a side without this curve keeps its colour for the others
             )
         axes.set_xscale("log")
+        counts = [point.x for point in points if point.x is not None]
+        axes.set_xticks(counts, labels=[f"{count:,.0f}" for count in counts])
+        axes.minorticks_off()
         axes.set_ylim(bottom=0)
         axes.set_title(f"{topic.name}: {first.measure}", fontsize=9)
         axes.set_xlabel(first.x_name, fontsize=8)
         axes.set_ylabel(first.unit or "a second", fontsize=8)
         axes.grid(visible=True, alpha=0.3)
         axes.legend(fontsize=7)
-    figure.savefig(path, metadata={"Date": None})
+    with rc_context({"svg.fonttype": "none"}):  # text as text: a tenth of the size
+        figure.savefig(path)
 
 
 def _curves(topic: Topic) -> list[tuple[Topic, list[Series]]]:
@@ -74,5 +83,5 @@ def _curves(topic: Topic) -> list[tuple[Topic, list[Series]]]:
     return [
         (topic, sorted(points, key=lambda point: point.x or 0))
         for points in by_measure.values()
-        if len(points) > 1
+        if len(points) > 2  # two points are a row of the table
     ]
