@@ -36,7 +36,7 @@ PULSE_S = 2.0  # as often as a daemon looks at the network
 SILENT_S = 5.0  # longer than anything a worker does in one turn of its loop
 DEAD_S = 30.0  # ten failed probes of the usual kind
 RELOAD_S = 20.0  # a list of a hundred thousand lines on a processor that is shared
-END_S = 0.4  # what is left of a cut for workers to end, before they are killed
+END_S = 2.0  # for workers to cut what is open, and to write its lines, before they are killed
 LAST_LINES_S = (
     1.0  # from the end of the channel to that of the process, which writes its last lines
 )

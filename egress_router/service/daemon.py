@@ -105,6 +105,11 @@ class Service:
         """Set when the drain begins."""
         return self.lifecycle.stopping
 
+    @property
+    def listens_alone(self) -> bool:
+        """Whether no other process of the daemon can listen yet: who does is another program."""
+        return self.place.first and not self.lifecycle.serves
+
     def started(self) -> None:
         """Says that the mode serves: from now on a stop is a drain."""
         self.lifecycle.started()

@@ -68,6 +68,7 @@ class NetworkWatch:
         self._look: Look | None = None
         self._traffic: TrafficReport | None = None
         self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
         self._told: frozenset[Finding] = frozenset()
         self._failure: str | None = None
         self._repairs = dict.fromkeys(KINDS, 0)
@@ -113,7 +114,7 @@ class NetworkWatch:
             # The loopback is where `kubectl port-forward` calls.
             loopbacks = [address for address in router.own_addresses if address.is_loopback]
             self._service.open_admin_port((*router.cluster_addresses, *loopbacks))
-        self._service.tasks.start_vital("network watch", self._serve(self._keeper))
+        self._task = self._service.tasks.start_vital("network watch", self._serve(self._keeper))
 
     async def in_kernel(self, work: Callable[[Keeper], T]) -> T:
         """Has something done in the kernel's thread; raises what it raises.
@@ -127,6 +128,8 @@ class NetworkWatch:
     def close(self) -> None:
         """Lets go of the kernel; a call that hangs there does not hold the daemon up."""
         self._guard.close()
+        if self._task is not None:  # it may be about to look, and there is nothing to look with
+            self._service.tasks.dismiss(self._task)
         if self._keeper is not None:
             with contextlib.suppress(RuntimeError):
                 self._thread.submit(self._keeper.close)

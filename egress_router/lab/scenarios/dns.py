@@ -34,7 +34,8 @@ DAEMON = {
 {FIXED_PORT} 203.0.113.12 443
 {SIX_PORT} 2001:db8:113::11 443
 {LATE_PORT} {LATE} 80
-"""
+""",
+    "EGRESS_WORKERS": "2",
 }
 FIRST, SECOND, THIRD, FOURTH = (pair.v4 for pair in ADDRESSES.partners)
 BARRED = "barred"  # the partner's own table that stops one of its addresses

@@ -31,6 +31,20 @@ class DnsMode:
         """What the forwarder would do."""
         return check_dns(environment)
 
+    def may_share(self, config: DnsConfig) -> bool:
+        """Not where the kernel carries: its table has one owner, and needs no help."""
+        from egress_router.errors import KernelError  # noqa: PLC0415 - as below
+        from egress_router.modes.dns.kernel_path import decide_kernel  # noqa: PLC0415
+
+        try:
+            return not decide_kernel(config)
+        except KernelError:
+            return False  # serving says why
+
+    def preload(self) -> None:
+        """Imports the forwarder."""
+        import egress_router.modes.dns.serving  # noqa: F401, PLC0415 - as below
+
     async def serve(self, config: DnsConfig, service: Service) -> None:
         """Serves until the daemon is to end, then lets what is open end."""
         from egress_router.modes.dns.serving import Serving  # noqa: PLC0415 - `check` needs no sockets

@@ -35,10 +35,14 @@ class Dials:
 
 @dataclass(slots=True, kw_only=True)
 class PortCounts:
-    """The counts of one port; all but `active` only ever grow. `dials`, `log`: of all ports."""
+    """The counts of one port; all but `active` only ever grow. `dials`, `log`: of all ports.
+
+    `id_prefix` makes the ids of its lines the daemon's own.
+    """
 
     dials: Dials
     log: ConnectionLog
+    id_prefix: str = ""
     active: int = 0
     forwarded: int = 0
     failed: int = 0
@@ -110,7 +114,7 @@ class Record:
         one = self._destination
         log_event(
             event,
-            id=f"{self.number:x}",
+            id=f"{self._counts.id_prefix}{self.number:x}",
             client=render_endpoint(*self._peer),
             port=one.port,
             target=f"{one.host}:{one.target_port}",

@@ -43,13 +43,18 @@ REMOVED = "its line was removed"
 
 @dataclass(slots=True, kw_only=True)
 class Shared:
-    """What all ports of a daemon have in common. `trouble`: why nothing can leave, or empty."""
+    """What all ports of a process have in common. `trouble`: why nothing can leave, or empty.
+
+    `id_prefix`: of the ids in its log. `open_port` gives the listening sockets of a port.
+    """
 
     outside: Outside
     carrier: Carrier
     admission: Admission
     log: ConnectionLog
     loop: asyncio.AbstractEventLoop
+    open_port: Callable[[int], tuple[socket.socket, ...]]
+    id_prefix: str = ""
     cluster: str = ""
     trouble: str = "the network was not looked at yet"
     draining: bool = False
@@ -79,7 +84,7 @@ class Port:
         """`probed` is called when partners have been found dead or alive."""
         self.destination = destination
         self.name = name
-        self.counts = PortCounts(dials=shared.dials, log=shared.log)
+        self.counts = PortCounts(dials=shared.dials, log=shared.log, id_prefix=shared.id_prefix)
         self.reason = shared.trouble
         self.fault = ""  # why it could not listen when it was to
         self._shared = shared
@@ -175,7 +180,7 @@ class Port:
     def _open(self) -> str:
         """Listens; why it cannot, if it cannot."""
         try:
-            sockets = open_port(self.destination.port, (LOOPBACK, self._shared.cluster))
+            sockets = self._shared.open_port(self.destination.port)
         except KernelError as error:
             self.fault = str(error)
             return self.fault
@@ -289,12 +294,17 @@ class Connection:
         self._shared.release()
 
 
-def open_port(port: int, links: tuple[str, ...]) -> tuple[socket.socket, ...]:
-    """Listening sockets for what arrives by these links, in both families; raises KernelError."""
+def open_port(
+    port: int, links: tuple[str, ...], *, shared: bool = False
+) -> tuple[socket.socket, ...]:
+    """Listening sockets for what arrives by these links, in both families; raises KernelError.
+
+    `shared`: other processes may listen there too.
+    """
     opened: list[socket.socket] = []
     try:
         for link in links:
-            opened += open_listeners(EVERYWHERE, port, link=link)
+            opened += open_listeners(EVERYWHERE, port, link=link, shared=shared)
     except BaseException:
         for sock in opened:
             sock.close()

@@ -17,7 +17,7 @@ from egress_router.service.nameservers import nameserver_rows, nameserver_warnin
 from egress_router.service.series import OTHER, SERIES_MAX, Series
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from egress_router.modes.dns.datagrams import DatagramPort
     from egress_router.modes.dns.names import Name
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from egress_router.modes.dns.serving import Serving
     from egress_router.service.daemon import Service
     from egress_router.service.histogram import Histogram
+
+_PORT_SUMS = {"active", "forwarded", "failed", "up_bytes", "down_bytes"}
 
 
 def provide_report(service: Service, serving: Serving) -> None:
@@ -42,8 +44,27 @@ def provide_report(service: Service, serving: Serving) -> None:
     provide(metrics.DIAL_SECONDS, report.dials)
     provide(metrics.DNS_CONNECTION_LIMIT, lambda: serving.admission.limit)
     provide(metrics.DNS_QUERIES, report.queries)
-    service.provide_status(report.status)
+    service.provide_status(report.status, merge=merge_status)
     service.provide_warnings(lambda: nameserver_warnings(serving.resolver))
+
+
+def merge_status(own: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The facts of several processes as those of one forwarder.
+
+    States are the first one's: each process follows names and partners by itself, and all see the
+    same sooner or later.
+    """
+    rows = {(row["protocol"], row["port"]): dict(row) for row in own["ports"]}
+    for row in (row for one in others for row in one["ports"]):
+        total = rows.get((row["protocol"], row["port"]), {})
+        for name in _PORT_SUMS & total.keys() & row.keys():
+            total[name] += row[name]
+    every = (own, *others)
+    return {
+        **own,
+        **{name: sum(one[name] for one in every) for name in ("connections", "connection_limit")},
+        "ports": list(rows.values()),
+    }
 
 
 class _Report:

@@ -30,6 +30,7 @@ from egress_router.service.network import NetworkWatch
 from egress_router.service.process import raise_descriptor_limit
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Collection, Iterable
 
     from egress_router.config.dns import DnsConfig
@@ -66,6 +67,8 @@ class Serving:
             admission=Admission(self._admitted()),
             log=service.connection_log,
             loop=self._loop,
+            open_port=self._open_port,
+            id_prefix=service.place.id_prefix,
         )
         check_s = config.times.check_of(kernel=kernel)
         self._times = dataclasses.replace(config.times, check_s=check_s)
@@ -120,8 +123,9 @@ class Serving:
         router = self._watch.router
         if router is None:
             return
+        shared = not self._service.place.first  # the first process may have opened it already
         for port in ports:
-            for sock in open_port(port, (LOOPBACK, router.cluster)):
+            for sock in open_port(port, (LOOPBACK, router.cluster), shared=shared):
                 sock.close()
 
     async def replace(self, config: DnsConfig) -> int:
@@ -195,7 +199,14 @@ class Serving:
     def _admitted(self) -> int:
         sockets = SOCKETS_PER_PORT * len(self._config.destinations)
         limit = max(raise_descriptor_limit() - sockets, 2)
-        return connection_limit(limit, self._config.connections)
+        return connection_limit(limit, self._service.place.share_of(self._config.connections))
+
+    def _open_port(self, port: int) -> tuple[socket.socket, ...]:
+        shared = not self._service.place.alone
+        if shared and self._service.listens_alone:
+            # A program of the same user would be shared with; so it is looked for first.
+            self.try_ports((port,))
+        return open_port(port, (LOOPBACK, self._shared.cluster), shared=shared)
 
     def _looked(self) -> None:
         """The network has been looked at: follows the router, and opens or closes the ports."""

@@ -163,12 +163,12 @@ class Serving:
     def _open(
         self, addresses: tuple[IPv4Address | IPv6Address, ...], link: str
     ) -> tuple[socket.socket, ...]:
-        place, port = self._service.place, self._config.port
-        if place.first and not place.alone and not self._service.lifecycle.serves:
-            # No worker listens yet: so whoever does is another program, and must be noticed.
+        shared, port = not self._service.place.alone, self._config.port
+        if shared and self._service.listens_alone:
+            # A program of the same user would be shared with; so it is looked for first.
             for sock in open_listeners(addresses, port, link=link):
                 sock.close()
-        return open_listeners(addresses, port, link=link, shared=not place.alone)
+        return open_listeners(addresses, port, link=link, shared=shared)
 
     def _close_listeners(self) -> None:
         for listener in self._listeners.values():

@@ -77,9 +77,9 @@ class World:
         return self.router.status()["reload"]
 
 
-@pytest.fixture(params=["userspace", "kernel"])
+@pytest.fixture(params=["userspace", "two processes", "kernel"])
 def world(request: pytest.FixtureRequest, forwarder: Build) -> Iterator[World]:
-    """Three ports, by either data path."""
+    """Three ports, by either data path, in userspace by one process or two."""
     router = forwarder()
     router.serve_names(f"{NAME}. 60 IN A {FIRST}", f"new.test. 60 IN A {THIRD}")
     router.init()
@@ -87,7 +87,8 @@ def world(request: pytest.FixtureRequest, forwarder: Build) -> Iterator[World]:
     with ConfigMap(START) as config:
         variables = {
             "EGRESS_DNS_PROXY_DESTINATION_FILE": str(config.file),
-            "EGRESS_DNS_PROXY_DATAPATH": request.param,
+            "EGRESS_DNS_PROXY_DATAPATH": "kernel" if request.param == "kernel" else "userspace",
+            "EGRESS_WORKERS": "2" if request.param == "two processes" else "1",
         }
         router.start("", wrap=wrap, **variables)
         world = World(router, config)

@@ -339,11 +339,19 @@ def test_nothing_is_piled_up(build: Any) -> None:
         assert all(talk.end != "open" for talk in ended), "a client that does not read is let go"
 
 
-def test_a_crowd_of_idle_tunnels(build: Any, full_size: bool) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_crowd_of_idle_tunnels(build: Any, full_size: bool, workers: str) -> None:
     """F6: new requests beside them are served, none closes early, everything is given back."""
     count = 5000 if full_size else 400
-    with build("*", RECORDS) as scene, Recorder(scene.origin_socket(), answer_good) as server:
-        idle = sockets_of(scene.daemon.pid)
+    with (
+        build("*", RECORDS, EGRESS_WORKERS=workers) as scene,
+        Recorder(scene.origin_socket(), answer_good) as server,
+    ):
+        first = scene.daemon.pid
+        told = Path(f"/proc/{first}/task/{first}/children").read_text(encoding="ascii")
+        pids = (first, *map(int, told.split()))
+        assert len(pids) == int(workers)
+        idle = sum(map(sockets_of, pids))
         with tunnels(scene, count) as inside:
             end = time.monotonic() + (10 if full_size else 2)
             took = []
@@ -356,7 +364,7 @@ def test_a_crowd_of_idle_tunnels(build: Any, full_size: bool) -> None:
             assert took[len(took) * 99 // 100] < 0.25
             assert all(map(carries, inside)), "none was closed"
             scene.tidy()
-        assert wait_until(lambda: sockets_of(scene.daemon.pid) <= idle, 5)
+        assert wait_until(lambda: sum(map(sockets_of, pids)) <= idle, 5)
 
 
 def test_bulk_through_many_tunnels(build: Any, full_size: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from egress_router.modes.dns.ledger import Dials, PortCounts
 from egress_router.modes.dns.names import Knowledge
-from egress_router.modes.dns.report import OTHER, SERIES_MAX, provide_report
+from egress_router.modes.dns.report import OTHER, SERIES_MAX, merge_status, provide_report
 from egress_router.net.servers import ResolverCounts
 from egress_router.service import metrics
 from egress_router.service.connection_log import ConnectionLog
@@ -17,7 +17,7 @@ from egress_router.service.metric_registry import Metrics
 def values(serving: Any) -> dict[str, Any]:
     """What each metric reads, by its name."""
     registry = Metrics()
-    ignored = {"provide_status": lambda _: None, "provide_warnings": lambda _: None}
+    ignored = {"provide_status": lambda *_, **__: None, "provide_warnings": lambda _: None}
     provide_report(SimpleNamespace(metrics=registry, **ignored), serving)
     return {metric.name: read() for metric, read in registry._sources.items()}
 
@@ -97,3 +97,27 @@ def test_a_long_list_shares_a_label() -> None:
     assert len(found[metrics.DNS_PORT_OPEN.name]) == SERIES_MAX
     assert len(found[metrics.DNS_NAME_AGE.name]) == SERIES_MAX
     assert len(found[metrics.DNS_PARTNER_UP.name]) == SERIES_MAX
+
+
+def test_several_processes_are_told_as_one() -> None:
+    """Counts of a port are added up; its state, and names, are the first process' own."""
+
+    def facts(state: str, active: int, *ports: int) -> dict[str, Any]:
+        counted = dict.fromkeys(("active", "forwarded", "failed", "up_bytes", "down_bytes"), active)
+        row = {"protocol": "tcp", "state": state, "alive": 1, **counted}
+        return {
+            "connections": active,
+            "connection_limit": 10,
+            "ports": [{"port": port, **row} for port in ports],
+            "names": [{"name": "a.test", "state": state}],
+        }
+
+    told = merge_status(
+        facts("open", 1, 80, 81), [facts("closed", 2, 81, 82), facts("open", 4, 80)]
+    )
+    assert (told["connections"], told["connection_limit"]) == (7, 30)
+    assert [(row["port"], row["active"], row["alive"]) for row in told["ports"]] == [
+        (80, 5, 1),
+        (81, 3, 1),
+    ]
+    assert {row["state"] for row in (*told["ports"], *told["names"])} == {"open"}
