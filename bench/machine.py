@@ -68,7 +68,7 @@ def observe_machine() -> dict[str, str]:
     model = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     facts = {
         "processors": f"{os.cpu_count()} x {model[1] if model else platform.machine()}",
-        "Linux": platform.release(),
+        "Linux": ".".join(platform.release().split(".")[:2]),
         "Python": platform.python_version(),
         "load at the start": f"{os.getloadavg()[0]:.1f}",
     }
