@@ -9,7 +9,7 @@ SYSTEM  := python3-venv nftables libnftables1 iproute2 tcpdump conntrack curl pr
            iputils-arping util-linux nginx-light wget git openssl dnsmasq-base prometheus
 ENGINES := podman buildah crun conmon catatonit fuse-overlayfs uidmap mmdebstrap
 BROWSER := chromium
-PEERS   := wrk squid tinyproxy haproxy
+PEERS   := wrk squid tinyproxy haproxy gcc libc6-dev
 
 # `make images`: where they go, what they are built on (unset: what the Containerfiles name), by what.
 REGISTRY ?= quay.io/egress-router
@@ -23,7 +23,7 @@ help:
 	@echo "make demo   - build a lab of network namespaces and show the router at work (root)"
 	@echo "make test   - lint, then all tests, those on a real kernel included (root)"
 	@echo "make lint   - formatting, lint, types, import contracts"
-	@echo "make bench  - measure (root); see bench/README.md"
+	@echo "make bench  - measure beside the peers, a quarter of an hour (root); see bench/README.md"
 	@echo "make images - build the container images; images-publish: push them to REGISTRY as well"
 
 demo: $(STAMP) system
@@ -51,9 +51,8 @@ format: $(STAMP)
 
 bench: SYSTEM += $(PEERS)
 bench: $(STAMP) system
-	$(BIN)/python -m bench.redirect
-	$(BIN)/python -m bench.http
-	$(BIN)/python -m bench.dns --rounds 3
+	$(BIN)/pip install --quiet --group bench
+	$(BIN)/python -m bench --json bench/results.json --plot bench/results.svg --readme $(BENCH_ARGS)
 
 images: SYSTEM = $(ENGINES)
 images: system

@@ -1,134 +1,136 @@
-"""Redirect mode: how long set-up takes, and what 5,000 destinations cost beside one.
+"""Redirect mode beside the originals' way: set-up, and what many destinations cost.
 
-`python -m bench.redirect` (root; wrk and nginx from Debian). The client runs wrk with a connection
-per request, the partner nginx, so that neither end is Python; the pod translates between them. Both
-sides of a comparison alternate within one run, and the median of the ratios counts.
+`python -m bench.redirect` (root). Two labs of the same shape stand side by side: in one our init,
+in the other `original_redirect.sh`, which writes a rule for each destination. They take turns. With
+one destination its table is the kernel's bare NAT, two translations and nothing else, and so a
+limit; the other limit is a direct connection from the pod, without the client's hops.
 """
 
 from __future__ import annotations
 
-import argparse
-import re
-import shutil
-import statistics
 import sys
 import time
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from bench.load import SERVER_PORT, Generator
+from bench.results import LESS, Topic
+from bench.run import Options, require, run_alone, say, scratch
+from bench.scene import RATES, Scene, Target
 from egress_router.lab.addresses import ADDRESSES
 from egress_router.lab.spec import Cni, Family, LabSpec
-from egress_router.lab.world import Lab
+from egress_router.lab.world import ROOT, Lab
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from pathlib import Path
 
-ENVIRONMENT = {"EGRESS_SOURCE": "192.168.12.99/24", "EGRESS_GATEWAY": "192.168.12.1"}
+    from egress_router.lab.spec import Host
+
+ORIGINAL, OURS, DIRECT = "rule per port", "egress router", "direct"
+SCRIPT = ROOT / "bench" / "original_redirect.sh"
+POD, PARTNER = str(ADDRESSES.pod.v4), str(ADDRESSES.partner.v4)
+SOURCE, GATEWAY = str(ADDRESSES.source.v4), str(ADDRESSES.gateway.v4)
 TAKEOVER = {"EGRESS_CONFLICT": "takeover"}
-NGINX = """
-daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log crit;
-events {{ worker_connections 4096; }}
-http {{ access_log off; client_body_temp_path {folder}; proxy_temp_path {folder};
-  fastcgi_temp_path {folder}; uwsgi_temp_path {folder}; scgi_temp_path {folder};
-  server {{ listen 80 backlog=4096; return 200 "ok"; }} }}
-"""
-RATE = re.compile(r"Requests/sec:\s*([\d.]+)")
+COUNTS = (1, 100, 1_000, 10_000)
+FIRST_OTHER = 20_000  # the other destinations' ports; the one under load is the last in the list
+FORWARDING = "net.ipv4.ip_forward=1"
 
 
-def main() -> int:
-    """Prints one table in Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__, prog="bench.redirect")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of load per round and side")
-    options = parser.parse_args()
-    if missing := [tool for tool in ("wrk", "nginx") if shutil.which(tool) is None]:
-        sys.exit(f"missing: {', '.join(missing)} (Debian packages wrk, nginx-light)")
-    with TemporaryDirectory() as folder, Lab(LabSpec(cni=Cni.BRIDGE, family=Family.V4)) as lab:
-        config = Path(folder) / "nginx.conf"
-        config.write_text(NGINX.format(folder=folder), encoding="utf-8")
-        lab.start("partner", ["nginx", "-c", str(config)])
-        lists = {count: Path(folder) / f"{count}.txt" for count in (1, 5000, 10_000)}
-        for count, path in lists.items():
+def measure(options: Options) -> Topic:
+    """All of the module's measures."""
+    require(("nft", "arping", "gcc"))
+    topic = Topic(
+        name="redirect",
+        title="Redirect mode beside a rule per port",
+        sides=(ORIGINAL, OURS, DIRECT),
+    )
+    spec = LabSpec(cni=Cni.BRIDGE, family=Family.V4)
+    with scratch() as folder, Lab(spec) as ours, Lab(spec) as original:
+        original.run("pod", ("sysctl", "-qw", FORWARDING))
+        scenes = {
+            side: Scene(
+                lab=lab,
+                folder=folder,
+                load=Generator(lab, folder, options.seconds),
+                topic=topic,
+                options=options,
+            )
+            for side, lab in ((ORIGINAL, original), (OURS, ours))
+        }
+        for count in COUNTS:
+            path = folder / f"{count}.txt"
             path.write_text(destinations(count), encoding="utf-8")
-        rows = [*_setup_rows(lab, lists, options.rounds), *_rate_rows(lab, lists, options)]
-    print("| measure | min | median | max |\n| --- | --- | --- | --- |")
-    for name, values in rows:
-        low, middle, high = min(values), statistics.median(values), max(values)
-        print(f"| {name} | {low:.3f} | {middle:.3f} | {high:.3f} |")
-    return 0
+            for turn in range(options.rounds):
+                say(f"redirect: {count:,} destinations, round {turn + 1}")
+                for side, scene in scenes.items():
+                    _set_up(scene, side, path, count)
+                    _load(scene, side, count)
+                if count == 1:
+                    _load_direct(scenes[ORIGINAL])
+    return topic
 
 
 def destinations(count: int) -> str:
-    """`count` lines; the first is the one under load."""
-    partner = ADDRESSES.partner.v4
-    others = (f"{port} tcp {partner} 80" for port in range(2001, 2000 + count))
-    return "\n".join((f"80 tcp {partner}", *others))
+    """`count` lines; the last is the one under load, as a list grows at its end."""
+    others = (f"{FIRST_OTHER + number} tcp {PARTNER} 80" for number in range(count - 1))
+    return "\n".join((*others, f"{SERVER_PORT} tcp {PARTNER}", ""))
 
 
-def _environment(path: Path) -> dict[str, str]:
-    # By file: one variable of a Linux process holds 128 KiB, some 5,000 lines.
-    return {**ENVIRONMENT, "EGRESS_DESTINATION_FILE": str(path)}
+def _set_up(scene: Scene, side: str, path: Path, count: int) -> None:
+    """Sets a pod up and notes how long it took; what the last turn left is taken away before."""
+    lab = scene.lab
+    lab.run("pod", ("ip", "address", "flush", "dev", "macvlan0"))
+    lab.run("pod", ("ip", "link", "set", "macvlan0", "down"))
+    at = (count, "destinations")
+    if side == ORIGINAL:
+        lab.run("pod", ("ip", "route", "flush", "root", "10.128.0.0/14", "via", "10.128.0.1"))
+        words = {"EGRESS_SOURCE": SOURCE, "EGRESS_GATEWAY": GATEWAY, "DESTINATIONS": str(path)}
+        began = time.monotonic()
+        lab.run("pod", ("sh", str(SCRIPT)), words, timeout=120)
+        took = time.monotonic() - began
+        scene.topic.note("set-up", side, took, unit="s", better=LESS, at=at)
+        return
+    environment = {
+        "EGRESS_SOURCE": f"{SOURCE}/24",
+        "EGRESS_GATEWAY": GATEWAY,
+        "EGRESS_DESTINATION_FILE": str(path),  # by file: a variable holds 128 KiB, 5,000 lines
+        **scene.options.ours,
+    }
+    # With the default the address is asked for first, which the original never did.
+    for name, more in (("set-up, address claimed first", {}), ("set-up", TAKEOVER)):
+        lab.run("pod", ("ip", "address", "flush", "dev", "macvlan0"))
+        lab.run("pod", ("ip", "link", "set", "macvlan0", "down"))
+        lab.run("pod", ("nft", "flush", "ruleset"))
+        began = time.monotonic()
+        lab.router(("init",), {**environment, **more})
+        took = time.monotonic() - began
+        scene.topic.note(name, side, took, unit="s", better=LESS, at=at)
 
 
-def _setup_rows(lab: Lab, lists: dict[int, Path], rounds: int) -> list[tuple[str, list[float]]]:
-    one, many = lists[1], lists[10_000]
-
-    def init(path: Path, extra: dict[str, str]) -> Callable[[], object]:
-        return lambda: lab.router(("init",), {**_environment(path), **extra})
-
-    def check() -> object:
-        return lab.router(("check",), _environment(many))
-
-    def fresh() -> None:
-        lab.run("pod", ["ip", "addr", "flush", "dev", "macvlan0"])
-        lab.run("pod", ["ip", "link", "set", "macvlan0", "down"])
-
-    return [
-        ("init, claim without conflict, s", [_timed(init(one, {}), fresh) for _ in range(rounds)]),
-        ("init, takeover, s", [_timed(init(one, TAKEOVER), fresh) for _ in range(rounds)]),
-        ("init, nothing to do, s", [_timed(init(one, TAKEOVER)) for _ in range(rounds)]),
-        ("check, 10,000 lines, s", [_timed(check) for _ in range(rounds)]),
-        (
-            "init, takeover, 10,000 lines, s",
-            [_timed(init(many, TAKEOVER), fresh) for _ in range(rounds)],
-        ),
-    ]
+def _load(scene: Scene, side: str, count: int) -> None:
+    target = Target(side=side, endpoint=(POD, SERVER_PORT))
+    if scene.options.wants("new connections/s"):
+        scene.open_connections("new connections/s", target, at=(count, "destinations"))
+    if count == 1:
+        _load_one(scene, target)
 
 
-def _rate_rows(
-    lab: Lab, lists: dict[int, Path], options: argparse.Namespace
-) -> list[tuple[str, list[float]]]:
-    counts = (1, 5000)
-    rates: dict[int, list[float]] = {count: [] for count in counts}
-    for _ in range(options.rounds):
-        for count in counts:
-            lab.router(("init",), {**_environment(lists[count]), **TAKEOVER})
-            rates[count].append(_load(lab, options.seconds))
-    ratios = [many / one for one, many in zip(rates[1], rates[5000], strict=True)]
-    return [
-        ("new connections/s, 1 destination", rates[1]),
-        ("new connections/s, 5,000 destinations", rates[5000]),
-        ("ratio, 5,000 to 1", ratios),
-    ]
+def _load_direct(scene: Scene) -> None:
+    target = Target(side=DIRECT, endpoint=(PARTNER, SERVER_PORT))
+    if scene.options.wants("new connections/s"):
+        at = (1, "destinations")
+        scene.open_connections("new connections/s", target, host="pod", at=at)
+    _load_one(scene, target, "pod")
 
 
-def _load(lab: Lab, seconds: float) -> float:
-    argv = ["wrk", "-t1", "-c32", f"-d{seconds:g}s", "-H", "Connection: close"]
-    done = lab.run("client", [*argv, f"http://{ADDRESSES.pod.v4}/"], timeout=seconds + 30)
-    found = RATE.search(done.stdout)
-    if found is None:
-        sys.exit(f"wrk said nothing of a rate:\n{done.stdout}{done.stderr}")
-    return float(found[1])
-
-
-def _timed(work: Callable[[], object], before: Callable[[], None] | None = None) -> float:
-    if before is not None:
-        before()
-    started = time.monotonic()
-    work()
-    return time.monotonic() - started
+def _load_one(scene: Scene, target: Target, host: Host = "client") -> None:
+    for streams in (1, 4, 64):
+        if scene.options.wants("throughput"):
+            at = (streams, "streams")
+            scene.fill_streams("throughput", target, streams, host=host, at=at)
+    for rate in RATES if host == "client" else ():
+        if scene.options.wants("latency"):
+            scene.pace_connections("latency of connections", target, rate)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_alone(measure, __doc__))

@@ -3,11 +3,18 @@
  *   tunnels serve PORT
  *       Answers "G..." with a small HTTP answer and closes; "B" with zeros until hung up on; any
  *       other byte with itself.
- *   tunnels open ADDRESS PORT TARGET SECONDS AT_ONCE
+ *   tunnels open ADDRESS PORT TARGET SECONDS AT_ONCE [RATE]
  *       One connection after the other in AT_ONCE places: CONNECT to TARGET (none if it is "-"),
- *       a request, its answer up to the end of the stream.
+ *       a request, its answer up to the end of the stream. A TARGET that is a whole URL is asked of
+ *       the proxy itself, without a tunnel. With RATE, so many a second begin at even times, and
+ *       what one took is counted from when it was due, so that a stall shows in all it held up.
  *   tunnels fill ADDRESS PORT TARGET SECONDS STREAMS
  *       Reads what the server's zeros bring, and drops it in the kernel (MSG_TRUNC).
+ *   tunnels hold ADDRESS PORT TARGET COUNT...
+ *       Opens tunnels, a byte there and back in each, and says "held COUNT" at each count; then
+ *       stays.
+ *   tunnels wait ADDRESS PORT SECONDS
+ *       Ends when the port accepts a connection, or with 1 after so many seconds.
  *
  * One JSON object on standard output: what was done each second, how long the middle and the slowest
  * hundredth took (ms), what failed, and the processor time of this very process.
@@ -105,14 +112,14 @@ static void serve(int port) {
     }
 }
 
-static void begin(int poll, const struct sockaddr_in *where) {
+static void begin(int poll, const struct sockaddr_in *where, double due) {
     int on = 1, peer = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     if (peer < 0 || peer >= DESCRIPTORS) die("socket");
     setsockopt(peer, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (connect(peer, (const void *)where, sizeof *where) < 0 && errno != EINPROGRESS)
         die("connect");
     state[peer] = CONNECTING;
-    began[peer] = now();
+    began[peer] = due;
     watch(poll, EPOLL_CTL_ADD, peer, EPOLLOUT);
 }
 
@@ -132,20 +139,34 @@ static void report(double rate, long done, long failed) {
                (used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6);
 }
 
+static int opening_of(const char *target, char *opening, int size) {
+    if (!strcmp(target, "-")) return 0;
+    return snprintf(opening, size, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", target, target);
+}
+
 static void load(const struct sockaddr_in *where, const char *target, double seconds, int places,
-                 int filling) {
-    char opening[1024] = "";
-    int poll = epoll_create1(0), tunnel = strcmp(target, "-") != 0;
-    long done = 0, failed = 0, length = 0;
+                 int filling, double rate) {
+    char opening[1024] = "", asked[1024];
+    int poll = epoll_create1(0), url = !strncmp(target, "http://", 7);
+    int length = url ? 0 : opening_of(target, opening, sizeof opening), tunnel = length > 0;
+    long done = 0, failed = 0, started_ones = 0;
     double bytes = 0, started = now(), end = started + seconds, at = started;
     const char *first = filling ? "B" : REQUEST;
-    if (tunnel)
-        length = snprintf(opening, sizeof opening, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", target,
-                          target);
-    for (int i = 0; i < places; i++) begin(poll, where);
+    if (url) {
+        int host = strcspn(target + 7, "/");
+        snprintf(asked, sizeof asked, "GET %s HTTP/1.0\r\nHost: %.*s\r\n\r\n", target, host,
+                 target + 7);
+        first = asked;
+    }
+    for (int i = 0; i < places && !rate; i++) begin(poll, where, now());
     while ((at = now()) < end) {
         struct epoll_event events[EVENTS];
-        int count = epoll_wait(poll, events, EVENTS, 100);
+        double due = started + started_ones / (rate ? rate : 1);
+        while (rate && due <= at && started_ones - done - failed < places) {
+            begin(poll, where, due);
+            due = started + ++started_ones / rate;
+        }
+        int count = epoll_wait(poll, events, EVENTS, rate ? 1 : 100);
         for (int i = 0; i < count; i++) {
             int peer = events[i].data.fd, whole = 0;
             ssize_t got = 0;
@@ -181,10 +202,57 @@ static void load(const struct sockaddr_in *where, const char *target, double sec
             if (whole && done < TIMES) times[done] = (now() - began[peer]) * 1e3;
             whole ? done++ : failed++;
             close(peer);
-            begin(poll, where);
+            if (!rate) begin(poll, where, now());
         }
     }
     report((filling ? bytes : done) / (at - started), done, failed);
+}
+
+static int patient(const struct sockaddr_in *where) {
+    struct timeval limit = {.tv_sec = 20};
+    int on = 1, peer = socket(AF_INET, SOCK_STREAM, 0);
+    if (peer < 0) die("socket");
+    setsockopt(peer, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(peer, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    if (connect(peer, (const void *)where, sizeof *where) == 0) return peer;
+    close(peer);
+    return -1;
+}
+
+static void hold(const struct sockaddr_in *where, const char *target, int counts, char **words) {
+    char opening[1024];
+    int length = opening_of(target, opening, sizeof opening), held = 0;
+    for (int i = 0; i < counts; i++) {
+        for (; held < atoi(words[i]); held++) {
+            int peer = patient(where);
+            if (peer < 0) die("connect");
+            if (length) {
+                send(peer, opening, length, MSG_NOSIGNAL);
+                ssize_t got = 0;
+                scratch[0] = 0;
+                while (!strstr(scratch, "\r\n\r\n")) {
+                    ssize_t more = recv(peer, scratch + got, 4095 - got, 0);
+                    if (more <= 0) die("CONNECT");
+                    scratch[got += more] = 0;
+                }
+                if (memcmp(scratch + 9, "200", 3)) die("CONNECT was refused");
+            }
+            if (send(peer, "H", 1, MSG_NOSIGNAL) != 1 || recv(peer, scratch, 1, 0) != 1)
+                die("echo");
+        }
+        printf("held %d \n", held);
+        fflush(stdout);
+    }
+    pause();
+}
+
+static int await_port(const struct sockaddr_in *where, double seconds) {
+    double end = now() + seconds;
+    while (now() < end) {
+        if (patient(where) >= 0) return 0;
+        usleep(2000);
+    }
+    return 1;
 }
 
 int main(int count, char **words) {
@@ -195,12 +263,18 @@ int main(int count, char **words) {
     setrlimit(RLIMIT_NOFILE, &all);
     if (count == 3 && !strcmp(words[1], "serve")) {
         serve(atoi(words[2]));
-    } else if (count == 7 && (!strcmp(words[1], "open") || !strcmp(words[1], "fill"))) {
+    } else if (count >= 7 && (!strcmp(words[1], "open") || !strcmp(words[1], "fill"))) {
         struct sockaddr_in where = endpoint(words[2], atoi(words[3]));
-        load(&where, words[4], atof(words[5]), atoi(words[6]), words[1][0] == 'f');
+        load(&where, words[4], atof(words[5]), atoi(words[6]), words[1][0] == 'f',
+             count > 7 ? atof(words[7]) : 0);
         return 0;
+    } else if (count >= 6 && !strcmp(words[1], "hold")) {
+        struct sockaddr_in where = endpoint(words[2], atoi(words[3]));
+        hold(&where, words[4], count - 5, words + 5);
+    } else if (count == 5 && !strcmp(words[1], "wait")) {
+        struct sockaddr_in where = endpoint(words[2], atoi(words[3]));
+        return await_port(&where, atof(words[4]));
     }
-    fputs("usage: tunnels serve PORT | tunnels open|fill ADDRESS PORT TARGET SECONDS AT_ONCE\n",
-          stderr);
+    fputs("usage: tunnels serve|open|fill|hold|wait ...; see the head of the source\n", stderr);
     return 2;
 }

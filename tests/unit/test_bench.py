@@ -1,0 +1,96 @@
+"""The benchmark's arithmetic and its page; what it measures is no test's business."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from bench.__main__ import TOPICS
+from bench.machine import observe_memory_bytes, observe_tree
+from bench.report import README, render_topic, replace_tables
+from bench.results import LESS, OF_THE_LOAD, Topic, from_json, to_json
+
+OPTIONS = {"rounds": 2, "seconds": 1.0, "ours": {"EGRESS_WORKERS": "1"}}
+
+
+@pytest.fixture
+def topic() -> Topic:
+    """Two rounds of two sides, a curve, and what the load took."""
+    topic = Topic(name="http", title="HTTP", sides=("peer", "ours", "absent"))
+    for peer, ours in ((100, 300), (200, 300)):
+        topic.note("rate", "peer", peer)
+        topic.note("rate", "ours", ours)
+        topic.note(f"rate{OF_THE_LOAD}", "ours", 0.25)
+    topic.note("memory", "ours", 2.5, unit="MiB", better=LESS, at=(1000, "held"))
+    topic.note("memory", "ours", 1.5, unit="MiB", better=LESS, at=(10, "held"))
+    return topic
+
+
+def test_ratios_are_taken_within_a_round(topic: Topic) -> None:
+    """3 and 1.5 make 2.25; the ratio of the medians, 2, would mix rounds."""
+    assert "| rate | more | 150 | **2.25** (1.50 to 3.00); 300 |" in topic.render()
+
+
+def test_rows_are_in_the_order_of_their_curves(topic: Topic) -> None:
+    """Whatever order the points were measured in; sides without a value have no column."""
+    lines = topic.render().splitlines()
+    assert lines[0] == "| measure | better | peer | ours |"
+    assert [line.split("|")[1].strip() for line in lines[2:]] == [
+        "rate",
+        "memory, 10 held, MiB",
+        "memory, 1,000 held, MiB",
+    ]
+
+
+def test_what_the_load_takes_is_told_and_is_no_row(topic: Topic) -> None:
+    """A reader can see whether the load was the limit."""
+    assert OF_THE_LOAD not in topic.render()
+    assert "took 0.25 processors" in topic.render_load()
+
+
+def test_tables_can_be_made_again_from_the_json(topic: Topic) -> None:
+    """Nothing of a run is lost on the way through a file."""
+    document = json.loads(json.dumps(to_json({"Linux": "6"}, OPTIONS, [topic])))
+    machine, options, topics = from_json(document)
+    assert topics == [topic]
+    assert "EGRESS_WORKERS=1; Linux 6." in render_topic(topics[0], machine, options)
+
+
+def test_a_table_is_put_between_its_markers() -> None:
+    """The rest of the page stays; a topic without a place is an error, not a lost table."""
+    page = "a\n<!-- one -->\nold\n<!-- /one -->\nb <!-- two -->x<!-- /two -->"
+    replaced = replace_tables(page, {"one": "new"})
+    assert replaced == "a\n<!-- one -->\nnew\n<!-- /one -->\nb <!-- two -->x<!-- /two -->"
+    assert replace_tables(replaced, {"one": "new"}) == replaced
+    with pytest.raises(KeyError, match="three"):
+        replace_tables(page, {"three": ""})
+
+
+def test_the_page_has_a_place_for_every_topic() -> None:
+    """`make bench` ends by writing there."""
+    text = README.read_text(encoding="utf-8")
+    replaced = replace_tables(text, dict.fromkeys(TOPICS, "a table"))
+    assert replaced.count("a table\n") == len(TOPICS)
+
+
+def test_a_tree_holds_children_and_theirs() -> None:
+    """A proxy's workers count as the proxy."""
+    sleeper = "import time; print(flush=True); time.sleep(60)"
+    code = (
+        "import subprocess, sys\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {sleeper!r}], stdout=subprocess.PIPE)\n"
+        "child.stdout.readline()\n"
+        "print(child.pid, flush=True)\n"
+        "try: sys.stdin.read()\n"
+        "finally: child.kill(); child.wait()\n"
+    )
+    argv = (sys.executable, "-c", code)
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert observe_tree(parent.pid) == (parent.pid, child)
+        assert observe_memory_bytes(parent.pid) > observe_memory_bytes(child) > 0
+        parent.communicate()
