@@ -52,8 +52,7 @@ class Standing:
 def part(count: int) -> Standing:
     """Becomes `count` processes; each one returns with its own standing.
 
-    Raises KernelError in the first one if the kernel gives no more; workers made by then end as it
-    does.
+    Raises KernelError in the first one if the kernel gives no more; workers made by then end.
     """
     if count == 1:
         return Standing()
@@ -67,7 +66,12 @@ def part(count: int) -> Standing:
     members: list[Member] = []
     for number in range(1, count):
         ours, theirs = _make_pair()
-        pid = _fork(number)
+        try:
+            pid = _fork(number)
+        except KernelError:
+            for sock in (ours, theirs, *(member.sock for member in members)):
+                sock.close()
+            raise
         if pid == 0:
             for sock in (ours, *(member.sock for member in members)):
                 sock.close()

@@ -71,7 +71,7 @@ def test_one_daemon_of_several_processes(start: Start, count: int) -> None:
     assert all(row["memory_bytes"] > 1_000_000 for row in rows)
     daemon.signal(signal.SIGTERM)
     assert daemon.wait_end(2 * SOON_S) == 0
-    assert gone(workers, 0)
+    assert gone(workers, SOON_S)
     told = collections.Counter(daemon.events())
     assert told["worker_started"] == count - 1
     for event in ("daemon_started", "daemon_ready", "daemon_stopping", "daemon_stopped"):
@@ -114,7 +114,7 @@ def test_a_killed_worker_ends_the_daemon(start: Start) -> None:
     assert daemon.wait_end(2 * SOON_S) == 1
     (line,) = (line for line in daemon.lines if line["event"] == "worker_ended")
     assert (line["worker"], line["pid"], line["exit_code"]) == (2, workers[1], -9)
-    assert gone(workers, 0)
+    assert gone(workers, SOON_S)
 
 
 def test_a_worker_that_fails_ends_the_daemon(start: Start) -> None:
@@ -151,7 +151,7 @@ def test_a_ctrl_c_that_hits_all_of_them_is_one_drain(start: Start) -> None:
     daemon, workers = started(start, TINY_GROUP="own")
     os.killpg(daemon.process.pid, signal.SIGINT)
     assert daemon.wait_end(2 * SOON_S) == 0
-    assert gone(workers, 0)
+    assert gone(workers, SOON_S)
     assert daemon.events()[-2:] == ["daemon_stopping", "daemon_stopped"]
 
 
