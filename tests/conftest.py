@@ -1,7 +1,13 @@
 """Settings that hold for every suite."""
 
+import signal
+
 import pytest
 from hypothesis import settings
+
+# A shell starts what is to run in the background with SIGINT ignored, and programs that are started
+# here would inherit that: those that are interrupted in a test would not notice.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadline for one example: a machine under load would fail tests that are right.
 settings.register_profile("default", deadline=None, max_examples=30)

@@ -177,6 +177,7 @@ class Service:
     def status_document(self) -> dict[str, Any]:
         """The document of /status: what all daemons tell, then what the mode tells."""
         snapshot = self.readiness.snapshot()
+        facts = self._facts()  # first: some warnings are about what several processes know
         return {
             "mode": self.mode,
             "version": __version__,
@@ -185,7 +186,7 @@ class Service:
             "for_s": round(snapshot.for_s, 1),
             "warnings": [warning for source in self._warnings for warning in source()],
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._started_at)),
-            **self._facts(),
+            **facts,
             "reload": self.reload.report.status(),
             "conditions": {c.name: c.reason or "ok" for c in snapshot.conditions},
             **({"workers": self._crew.rows()} if self._crew else {}),

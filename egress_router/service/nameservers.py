@@ -2,32 +2,69 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from egress_router.net.resolver import Resolver
     from egress_router.net.servers import ServerState
+    from egress_router.service.daemon import Service
+
+Row: TypeAlias = "dict[str, Any]"
 
 _STATES = {True: "answers", False: "silent", None: "not asked yet"}
+_BAD_FIRST = (_STATES[False], _STATES[True], _STATES[None])
 
 
-def nameserver_rows(states: Iterable[ServerState]) -> list[dict[str, Any]]:
+def nameserver_rows(states: Iterable[ServerState]) -> list[Row]:
     """One row for each nameserver."""
     return [
         {"nameserver": str(one.server.address), "state": _STATES[one.answered]} for one in states
     ]
 
 
-def nameserver_warnings(resolver: Resolver) -> tuple[str, ...]:
+def merge_nameservers(tables: Iterable[Iterable[Row]]) -> list[Row]:
+    """The rows of several processes, each asking for itself: the worst of what they found."""
+    merged: dict[str, Row] = {}
+    for row in chain.from_iterable(tables):
+        known = merged.get(row["nameserver"])
+        if known is None or _BAD_FIRST.index(row["state"]) < _BAD_FIRST.index(known["state"]):
+            merged[row["nameserver"]] = row
+    return list(merged.values())
+
+
+def nameserver_warnings(rows: Collection[Row]) -> tuple[str, ...]:
     """What is wrong with them, if anything is."""
-    states = resolver.nameservers()
-    if not states:
+    if not rows:
         return ("DNS: /etc/resolv.conf names no nameserver",)
-    silent = [str(one.server.address) for one in states if one.answered is False]
+    silent = [row["nameserver"] for row in rows if row["state"] == _STATES[False]]
     if not silent:
         return ()
-    none_is_left = len(silent) == len(states)
+    none_is_left = len(silent) == len(rows)
     who = "no nameserver answers" if none_is_left else "a nameserver does not answer"
     return (f"DNS: {who}: {', '.join(silent)}",)
+
+
+class NameserverReport:
+    """Tells of a resolver's nameservers, and of what the daemon's other processes know of them."""
+
+    def __init__(self, service: Service, resolver: Resolver) -> None:
+        self._resolver = resolver
+        self._merged: list[Row] | None = None
+        service.provide_status(self._facts, merge=self._merge)
+        service.provide_warnings(self._warnings)
+
+    def _facts(self) -> dict[str, list[Row]]:
+        return {"nameservers": nameserver_rows(self._resolver.nameservers())}
+
+    def _merge(
+        self, own: Mapping[str, Any], others: Sequence[Mapping[str, Any]]
+    ) -> Mapping[str, Any]:
+        self._merged = merge_nameservers(one["nameservers"] for one in (own, *others))
+        return {"nameservers": self._merged}
+
+    def _warnings(self) -> tuple[str, ...]:
+        rows = self._facts()["nameservers"] if self._merged is None else self._merged
+        return nameserver_warnings(rows)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from egress_router.modes.dns.names import Knowledge
 from egress_router.service import metrics
-from egress_router.service.nameservers import nameserver_rows, nameserver_warnings
+from egress_router.service.nameservers import NameserverReport
 from egress_router.service.series import OTHER, SERIES_MAX, Series
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def provide_report(service: Service, serving: Serving) -> None:
     provide(metrics.DNS_CONNECTION_LIMIT, lambda: serving.admission.limit)
     provide(metrics.DNS_QUERIES, report.queries)
     service.provide_status(report.status, merge=merge_status)
-    service.provide_warnings(lambda: nameserver_warnings(serving.resolver))
+    NameserverReport(service, serving.resolver)
 
 
 def merge_status(own: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -139,7 +139,6 @@ class _Report:
                 *(_port_row(port) for port in self._serving.ports),
                 *(_datagram_row(port) for port in self._serving.datagrams),
             ],
-            "nameservers": nameserver_rows(self._serving.resolver.nameservers()),
             "names": [_name_row(name) for name in self._serving.names.values()],
         }
 

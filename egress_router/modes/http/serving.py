@@ -38,7 +38,7 @@ from egress_router.net.stream import Stream
 from egress_router.net.wheel import IdleWheel
 from egress_router.service import events, metrics
 from egress_router.service.logs import log_event
-from egress_router.service.nameservers import nameserver_warnings
+from egress_router.service.nameservers import NameserverReport
 from egress_router.service.network import NetworkWatch
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ class Serving:
         provide(metrics.RESOLVE_SECONDS, lambda: uplink.lookups)
         provide(metrics.DNS_QUERIES, self._queries)
         self._service.provide_status(self._status, merge=merge_status)
-        self._service.provide_warnings(lambda: nameserver_warnings(self._resolver))
+        NameserverReport(self._service, self._resolver)
 
     def _decisions(self) -> dict[tuple[str, ...], float]:
         return {
@@ -242,7 +242,6 @@ class Serving:
         return proxy_status(
             ledger=self._shared.ledger,
             admission=self._admission,
-            resolver=self._resolver,
             policy=self._shared.uplink.policy,
             passed=self._bytes(),
         )

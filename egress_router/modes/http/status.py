@@ -1,4 +1,4 @@
-"""What the proxy tells of itself in /status: a few facts, its nameservers, what came to nothing."""
+"""What the proxy tells of itself in /status: a few facts, and what came to nothing."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from egress_router.modes.http.ledger import KINDS, VERDICTS
 from egress_router.modes.http.refusals import merge_refusals
-from egress_router.service.nameservers import nameserver_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from egress_router.modes.http.ledger import Decided, Ledger
     from egress_router.net.listen import Admission
-    from egress_router.net.resolver import Resolver
     from egress_router.policy.rules import Policy
 
 _SUMS = ("connections", "connection_limit", "from_clients_bytes", "to_clients_bytes")
@@ -25,7 +23,6 @@ def proxy_status(
     *,
     ledger: Ledger,
     admission: Admission,
-    resolver: Resolver,
     policy: Policy,
     passed: Mapping[tuple[str, ...], float],
 ) -> dict[str, Any]:
@@ -45,7 +42,6 @@ def proxy_status(
             for kind in KINDS
         ],
         "by_rule": _by_rule(ledger),
-        "nameservers": nameserver_rows(resolver.nameservers()),
         "recent_denials": ledger.denials.table(),
         "recent_failures": ledger.failures.table(),
     }

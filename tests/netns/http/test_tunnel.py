@@ -93,7 +93,8 @@ def test_bytes_behind_a_refused_connect_are_no_request(scene: Any) -> None:
 
 def test_no_200_before_the_server_is_there(scene: Any) -> None:
     """A refused connection is a 502 that says so, within a moment; also the second time."""
-    for _ in range(2):
+    seen: set[str] = set()
+    for turn in (1, 2):
         client = scene.connect()
         client.send(b"CONNECT other.test:1 HTTP/1.1\r\nHost: other.test:1\r\n\r\n")
         status, head, body = client.answer()
@@ -103,8 +104,11 @@ def test_no_200_before_the_server_is_there(scene: Any) -> None:
         assert b"203.0.113.10 refused" in body
         client.finish()
         assert client.rest() == b""
-        line = scene.decision("other.test:1")
-        assert (line["kind"], line["verdict"], line["status"]) == ("tunnel", "failed", 502)
+        while len(seen) < turn:
+            line = scene.decision("other.test:1")
+            if line["kind"] == "tunnel":  # other tests ask for it in other ways
+                seen.add(line["id"])
+        assert (line["verdict"], line["status"]) == ("failed", 502)
 
 
 def test_bytes_that_come_while_we_dial_again(scene: Any) -> None:

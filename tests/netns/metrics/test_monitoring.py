@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import tempfile
 import time
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,7 +26,6 @@ from tests.unit.deploy.test_monitoring import ALERTS, EXPRESSIONS, RULES, SELECT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from egress_router.lab.world import Lab
 
@@ -135,8 +136,10 @@ def watched(
     routers = {}
     for mode in MODES:
         folder = tmp_path_factory.mktemp(mode)
-        for parent in (folder, folder.parent, folder.parent.parent):
-            parent.chmod(0o755)  # the daemon runs as another user
+        part = folder
+        while part != Path(tempfile.gettempdir()):  # the daemon runs as another user
+            part.chmod(0o755)
+            part = part.parent
         routers[mode] = begin(module_lab(load_scenario(mode).spec), mode, folder)
     for one in routers.values():
         use(one)

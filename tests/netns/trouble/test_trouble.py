@@ -136,7 +136,7 @@ def test_table_flushed(mode: str, patient: Admit, failures: Failures) -> None:
     """Both name the table, and who may have done it."""
     pod = patient(mode)
     pod.run("nft", "flush", "ruleset")
-    pod.daemon.wait_for_line("daemon_not_ready")
+    pod.status_until(lambda told: not told["ready"])
     assert "nftables table" in pod.status()
     told = failures(pod.doctor("--to", PARTNER))
     assert told.keys() == {"daemon", "table"}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
-from types import SimpleNamespace
 
 import pytest
 
 from egress_router.net.resolv_conf import Nameserver
 from egress_router.net.servers import ServerState
-from egress_router.service.nameservers import nameserver_rows, nameserver_warnings
+from egress_router.service.nameservers import (
+    merge_nameservers,
+    nameserver_rows,
+    nameserver_warnings,
+)
 
 
 def states(*answered: bool | None) -> tuple[ServerState, ...]:
@@ -31,8 +34,7 @@ def states(*answered: bool | None) -> tuple[ServerState, ...]:
 )
 def test_warnings(answered: tuple[bool | None, ...], warnings: tuple[str, ...]) -> None:
     """Silence is told with the addresses; who was never asked is not blamed."""
-    resolver = SimpleNamespace(nameservers=lambda: states(*answered))
-    assert nameserver_warnings(resolver) == warnings  # type: ignore[arg-type]  # all it asks of one
+    assert nameserver_warnings(nameserver_rows(states(*answered))) == warnings
 
 
 def test_rows() -> None:
@@ -42,3 +44,11 @@ def test_rows() -> None:
         "silent",
         "not asked yet",
     ]
+
+
+def test_several_processes_tell_the_worst() -> None:
+    """Each asks for itself: what one of them has found silent is told, and warned of."""
+    tables = [nameserver_rows(states(*one)) for one in ((None, True), (False, None), (True, None))]
+    merged = merge_nameservers(tables)
+    assert [row["state"] for row in merged] == ["silent", "answers"]
+    assert nameserver_warnings(merged) == ("DNS: a nameserver does not answer: 10.0.0.0",)

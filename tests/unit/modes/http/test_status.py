@@ -17,7 +17,6 @@ def document(ledger: Ledger) -> dict[str, Any]:
     return proxy_status(
         ledger=ledger,
         admission=SimpleNamespace(active=3, limit=100),  # type: ignore[arg-type]
-        resolver=SimpleNamespace(nameservers=lambda: ()),  # type: ignore[arg-type]
         policy=SimpleNamespace(rules=(1, 2)),  # type: ignore[arg-type]
         passed={("up",): 10.0, ("down",): 20.0},
     )
