@@ -71,7 +71,7 @@ def test_link_down(mode: str, patient: Admit, failures: Failures) -> None:
     """Both name the link, and nothing that follows from it."""
     pod = patient(mode)
     pod.run("ip", "link", "set", "macvlan0", "down")
-    pod.daemon.wait_for_line("daemon_not_ready")
+    pod.status_until(lambda told: not told["ready"])
     table = pod.status().splitlines()
     assert table[1].startswith("ready")
     assert "NO" in table[1]
