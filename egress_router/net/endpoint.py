@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import struct
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import TypeAlias
@@ -27,6 +29,9 @@ _STREAM_OPTIONS = (
 )
 
 
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER, on, 0 s: close sends RST
+
+
 def family_of(address: IPAddress) -> socket.AddressFamily:
     """AF_INET or AF_INET6."""
     return socket.AF_INET if address.version == 4 else socket.AF_INET6
@@ -48,6 +53,18 @@ def socket_address(address: IPAddress, port: int) -> SocketAddress:
 def _plain_socket_address(address: IPAddress, port: int) -> SocketAddress:
     """Remembered: writing an address out costs more than the system call that takes it."""
     return (str(address), port) if address.version == 4 else (str(address), port, 0, 0)
+
+
+def render_endpoint(host: object, port: int) -> str:
+    """`192.0.2.1:80` or `[2001:db8::1]:80`."""
+    text = str(host)
+    return f"[{text}]:{port}" if ":" in text else f"{text}:{port}"
+
+
+def arm_reset(sock: socket.socket) -> None:
+    """Has the next close send RST: the peer must not take what it got for all."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
 
 def tune_stream(sock: socket.socket) -> None:

@@ -9,14 +9,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import socket
-import struct
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from egress_router.net.endpoint import arm_reset
 from egress_router.net.flow import Flow, FlowState
 from egress_router.net.pipes import PIPE_BYTES, PipePool
 from egress_router.net.poller import READABLE, UNEVEN, WRITABLE
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 IDLE_S = 3600.0  # keepalive finds dead peers much earlier; users lost long silent sessions to less
 HALF_CLOSED_IDLE_S = 60.0
 
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER, on, 0 s: close sends RST
 _RESET_ERRNOS = {errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN, errno.ECONNABORTED}
 
 
@@ -241,8 +239,7 @@ class Relay:
         self._up.stop()
         self._down.stop()
         for sock in reset:
-            with contextlib.suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            arm_reset(sock)
         forget = self.carrier.poller.forget
         for sock in (self._up.source, self._up.sink):
             forget(sock.fileno())

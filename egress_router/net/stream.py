@@ -13,11 +13,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
-import struct
 from typing import TYPE_CHECKING
 
+from egress_router.net.endpoint import arm_reset
 from egress_router.net.poller import READABLE, UNEVEN, WRITABLE
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from egress_router.net.poller import Poller
 
 READ_BYTES = 65536  # the most that one direction of a connection holds in memory
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER, on, 0 s: close sends RST
 
 
 class Stream:
@@ -139,8 +137,7 @@ class Stream:
         self._poller.forget(self._descriptor)
         self._descriptor = -1
         if reset:
-            with contextlib.suppress(OSError):
-                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            arm_reset(self.sock)
         self.sock.close()
 
     async def _wait_readable(self) -> None:

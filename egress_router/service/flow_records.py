@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from egress_router.errors import KernelError
+from egress_router.net.endpoint import render_endpoint
 from egress_router.plan.ended_flow import duration_s
 from egress_router.service import events
 from egress_router.service.logs import log_event
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from egress_router.kernel.flow_events import FlowEvents
     from egress_router.plan.counting import Count
-    from egress_router.plan.ended_flow import EndedFlow, Endpoint
+    from egress_router.plan.ended_flow import EndedFlow
     from egress_router.service.daemon import Service
 
 BATCH = 32  # some 2 ms where each has its line
@@ -109,10 +110,10 @@ class FlowRecords:
         log_event(
             events.NAT_FORWARDED,
             protocol=flow.protocol,
-            client=_text(flow.client),
+            client=render_endpoint(*flow.client),
             port=flow.called[1],
-            address=_text(flow.server),
-            source=_text(flow.source),
+            address=render_endpoint(*flow.server),
+            source=render_endpoint(*flow.source),
             answered=flow.answered,
             **_counted("up", flow.sent),
             **_counted("down", flow.received),
@@ -132,8 +133,3 @@ def _counted(way: str, count: Count | None) -> dict[str, int | None]:
 def _when(seconds: float) -> str:
     whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
     return f"{whole}.{int(seconds % 1 * 1000):03d}Z"
-
-
-def _text(endpoint: Endpoint) -> str:
-    address, port = endpoint
-    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"

@@ -15,6 +15,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from egress_router.errors import KernelError
+from egress_router.net.endpoint import render_endpoint
 from egress_router.plan.counting import DIRECTIONS, DROPPED, Tally
 from egress_router.service import metrics
 from egress_router.service.series import Series, bound_series
@@ -190,8 +191,7 @@ def _port_label(one: DestinationTally) -> str:
 def _target(one: DestinationTally) -> str:
     if one.target_port is None:
         return str(one.address)
-    host = f"[{one.address}]" if one.address.version == 6 else str(one.address)
-    return f"{host}:{one.target_port}"
+    return render_endpoint(one.address, one.target_port)
 
 
 def _row(one: DestinationTally) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from egress_router.net.endpoint import render_endpoint
 from egress_router.service import events
 from egress_router.service.histogram import Histogram
 from egress_router.service.logs import is_logged, log_event
@@ -123,8 +124,3 @@ class Record:
             **fields,
             seconds=round(time.monotonic() - self._started, 4),
         )
-
-
-def render_endpoint(host: str, port: int) -> str:
-    """`192.0.2.1:80` or `[2001:db8::1]:80`."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import struct
+from typing import TYPE_CHECKING
 
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER, on, 0 s: close sends RST
+from egress_router.net.endpoint import arm_reset
+
+if TYPE_CHECKING:
+    import socket
 
 
 def reset(sock: socket.socket) -> None:
     """Closes a connection so that its peer cannot take it for one that served and ended."""
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    arm_reset(sock)
     sock.close()

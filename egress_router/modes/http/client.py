@@ -26,6 +26,7 @@ from egress_router.modes.http.prepared import REPEATED_MAX_BYTES
 from egress_router.modes.http.shortcut import KnownTunnel, Shortcut
 from egress_router.modes.http.watchdog import Phase, Watchdog
 from egress_router.net.dial import discard
+from egress_router.net.endpoint import render_endpoint
 from egress_router.net.http1.answers import TUNNEL_ESTABLISHED, ProxyError
 from egress_router.net.http1.connection import keeps_alive
 from egress_router.net.http1.framing import NO_BODY, request_framing
@@ -72,7 +73,7 @@ class Client:
     def __init__(self, sock: socket.socket, peer: tuple[str, int], shared: Shared) -> None:
         self.shared = shared
         self.stream = Stream(sock, shared.poller)
-        self.peer = f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
+        self.peer = render_endpoint(*peer)
         self.buffer = b""
         self.upstream: Upstream | None = None
         self.left = False
