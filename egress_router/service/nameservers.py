@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from egress_router.service import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -11,6 +14,7 @@ if TYPE_CHECKING:
     from egress_router.net.resolver import Resolver
     from egress_router.net.servers import ServerState
     from egress_router.service.daemon import Service
+    from egress_router.service.series import Series
 
 Row: TypeAlias = "dict[str, Any]"
 
@@ -47,14 +51,19 @@ def nameserver_warnings(rows: Collection[Row]) -> tuple[str, ...]:
     return (f"DNS: {who}: {', '.join(silent)}",)
 
 
-class NameserverReport:
-    """Tells of a resolver's nameservers, and of what the daemon's other processes know of them."""
+class ResolverReport:
+    """Tells of a resolver and its nameservers, as far as all of the daemon's processes know."""
 
     def __init__(self, service: Service, resolver: Resolver) -> None:
         self._resolver = resolver
         self._merged: list[Row] | None = None
+        service.metrics.provide(metrics.DNS_QUERIES, self._queries)
         service.provide_status(self._facts, merge=self._merge)
         service.provide_warnings(self._warnings)
+
+    def _queries(self) -> Series:
+        counts = dataclasses.asdict(self._resolver.counts)
+        return {(outcome,): count for outcome, count in counts.items()}
 
     def _facts(self) -> dict[str, list[Row]]:
         return {"nameservers": nameserver_rows(self._resolver.nameservers())}

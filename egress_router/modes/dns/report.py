@@ -6,14 +6,13 @@ a list of ten thousand does not become a hundred thousand series.
 
 from __future__ import annotations
 
-import dataclasses
 from collections import defaultdict
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from egress_router.modes.dns.names import Knowledge
 from egress_router.service import metrics
-from egress_router.service.nameservers import NameserverReport
+from egress_router.service.nameservers import ResolverReport
 from egress_router.service.series import OTHER, SERIES_MAX, Series
 
 if TYPE_CHECKING:
@@ -43,9 +42,8 @@ def provide_report(service: Service, serving: Serving) -> None:
     provide(metrics.DNS_PARTNER_UP, report.partners)
     provide(metrics.DIAL_SECONDS, report.dials)
     provide(metrics.DNS_CONNECTION_LIMIT, lambda: serving.admission.limit)
-    provide(metrics.DNS_QUERIES, report.queries)
     service.provide_status(report.status, merge=merge_status)
-    NameserverReport(service, serving.resolver)
+    ResolverReport(service, serving.resolver)
 
 
 def merge_status(own: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -124,10 +122,6 @@ class _Report:
     def dials(self) -> dict[tuple[str, ...], Histogram]:
         dials = self._serving.dials
         return {("connected",): dials.connected, ("failed",): dials.failed}
-
-    def queries(self) -> Series:
-        counts = dataclasses.asdict(self._serving.resolver.counts)
-        return {(outcome,): count for outcome, count in counts.items()}
 
     def status(self) -> dict[str, Any]:
         """The lists are as long as the configuration."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import resource
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
@@ -38,7 +37,7 @@ from egress_router.net.stream import Stream
 from egress_router.net.wheel import IdleWheel
 from egress_router.service import events, metrics
 from egress_router.service.logs import log_event
-from egress_router.service.nameservers import NameserverReport
+from egress_router.service.nameservers import ResolverReport
 from egress_router.service.network import NetworkWatch
 
 if TYPE_CHECKING:
@@ -214,9 +213,8 @@ class Serving:
         provide(metrics.HTTP_CONNECTION_LIMIT, lambda: self._admission.limit)
         provide(metrics.DIAL_SECONDS, lambda: uplink.dials)
         provide(metrics.RESOLVE_SECONDS, lambda: uplink.lookups)
-        provide(metrics.DNS_QUERIES, self._queries)
         self._service.provide_status(self._status, merge=merge_status)
-        NameserverReport(self._service, self._resolver)
+        ResolverReport(self._service, self._resolver)
 
     def _decisions(self) -> dict[tuple[str, ...], float]:
         return {
@@ -252,6 +250,3 @@ class Serving:
             ("full",): sum(count.excess for count in counts),
             ("descriptors",): sum(count.shed for count in counts),
         }
-
-    def _queries(self) -> dict[tuple[str, ...], float]:
-        return {(name,): value for name, value in dataclasses.asdict(self._resolver.counts).items()}
