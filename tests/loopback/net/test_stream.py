@@ -7,11 +7,22 @@ import contextlib
 
 import pytest
 
-from egress_router.net.poller import Poller
 from egress_router.net.stream import Stream
-from tests.loopback.loops import connected_pair, reset
+from tests.loopback.loops import connected_pair, polling, reset
 
 SOON_S = 2.0
+
+
+@contextlib.contextmanager
+def streaming():
+    """A stream and the socket of its peer."""
+    near, far = connected_pair()
+    with polling() as poller:
+        stream = Stream(near, poller)
+        try:
+            yield stream, far
+        finally:
+            stream.close()
 
 
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
@@ -19,24 +30,18 @@ def test_a_reset_behind_bytes_is_noticed(run, when):
     """Bytes and a reset that come as one: the bytes are read, and then the end."""
 
     async def scene():
-        near, far = connected_pair()
-        poller = Poller(asyncio.get_running_loop())
-        stream = Stream(near, poller)
-        if when == "before":
-            far.send(b"some")
-            reset(far)
-        reading = asyncio.create_task(stream.read())
-        if when == "meanwhile":
-            await asyncio.sleep(0)
-            far.send(b"some")
-            reset(far)
-        try:
+        with streaming() as (stream, far):
+            if when == "before":
+                far.send(b"some")
+                reset(far)
+            reading = asyncio.create_task(stream.read())
+            if when == "meanwhile":
+                await asyncio.sleep(0)
+                far.send(b"some")
+                reset(far)
             assert await asyncio.wait_for(reading, SOON_S) == b"some"
             with contextlib.suppress(ConnectionResetError):
                 assert await asyncio.wait_for(stream.read(), SOON_S) == b""
-        finally:
-            stream.close()
-            poller.close()
 
     run(scene())
 
@@ -45,20 +50,14 @@ def test_a_reset_behind_bytes_is_reported_unasked(run):
     """Who has read the bytes and is busy with them is told of the end all the same."""
 
     async def scene():
-        near, far = connected_pair()
-        poller = Poller(asyncio.get_running_loop())
-        stream = Stream(near, poller)
-        told = asyncio.Event()
-        stream.on_unasked = told.set
-        far.send(b"some")
-        reset(far)
-        try:
+        with streaming() as (stream, far):
+            told = asyncio.Event()
+            stream.on_unasked = told.set
+            far.send(b"some")
+            reset(far)
             assert await stream.read() == b"some"
             stream.watch()
             await asyncio.wait_for(told.wait(), SOON_S)
-        finally:
-            stream.close()
-            poller.close()
 
     run(scene())
 
@@ -67,12 +66,9 @@ def test_what_comes_unasked_is_told_once_for_each_watch(run):
     """Bytes that nobody reads are reported, and again only when somebody watches again."""
 
     async def scene():
-        near, far = connected_pair()
-        poller = Poller(asyncio.get_running_loop())
-        stream = Stream(near, poller)
-        told = asyncio.Event()
-        stream.on_unasked = told.set
-        try:
+        with streaming() as (stream, far):
+            told = asyncio.Event()
+            stream.on_unasked = told.set
             stream.watch()
             far.send(b"one")
             await asyncio.wait_for(told.wait(), SOON_S)
@@ -85,8 +81,5 @@ def test_what_comes_unasked_is_told_once_for_each_watch(run):
             far.close()
             await asyncio.wait_for(told.wait(), SOON_S)
             assert stream.read_now() == b""
-        finally:
-            stream.close()
-            poller.close()
 
     run(scene())
