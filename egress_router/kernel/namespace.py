@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 
 CARRIER_TIMEOUT_S = 5.0  # a macvlan has its parent's at once; a NIC of its own negotiates first
 _CARRIER_POLL_S = 0.05
-_ASKING_MAC_PREFIX = (
-    b"\x02\xe8"  # locally administered, beside those that sources give (02:e6, 02:e7)
-)
+# Locally administered, beside those that sources give (02:e6, 02:e7).
+_ASKING_MAC_PREFIX = b"\x02\xe8"
 
 
 class Namespace:

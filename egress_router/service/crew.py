@@ -37,9 +37,7 @@ SILENT_S = 5.0  # longer than anything a worker does in one turn of its loop
 DEAD_S = 30.0  # ten failed probes of the usual kind
 RELOAD_S = 20.0  # a list of a hundred thousand lines on a processor that is shared
 END_S = 2.0  # for workers to cut what is open, and to write its lines, before they are killed
-LAST_LINES_S = (
-    1.0  # from the end of the channel to that of the process, which writes its last lines
-)
+LAST_LINES_S = 1.0  # from the end of the channel to the process' own; it writes its last lines
 LOOK_S = 0.002
 _NOT_YET = "does not serve yet"
 

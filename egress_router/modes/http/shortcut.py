@@ -66,11 +66,12 @@ class KnownTunnels:
 class Shortcut:
     """One such CONNECT; exists until one of the three ends."""
 
-    __slots__ = ("_client", "_decision", "_dial", "_record")
+    __slots__ = ("_client", "_decision", "_dial", "_port", "_record")
 
     def __init__(self, client: Client, known: KnownTunnel, decision: Decision) -> None:
         self._client = client
         self._decision = decision
+        self._port = known.target.port
         self._dial: Dial | None = None
         self._record = record = Record(client.peer)
         record.method, record.kind, record.target = "CONNECT", TUNNEL, known.target
@@ -82,8 +83,7 @@ class Shortcut:
         client = self._client
         client.watchdog.enter(Phase.CONNECT)
         client.stream.watch()  # the end of the client is to be noticed meanwhile
-        port = self._record.target.port if self._record.target else 0
-        self._dial = client.shared.uplink.start(self._decision, port, self._connected)
+        self._dial = client.shared.uplink.start(self._decision, self._port, self._connected)
 
     def cut(self, note: str) -> None:
         """Gives up: the client has left, or is made to."""
