@@ -6,7 +6,7 @@
    would send elsewhere is not sent at all.
 3. Raw sockets and one handler for each attempt. There is no transport whose cancelled creation
    could close a descriptor that is someone else's by then, no task for each attempt, and no name
-   ever reaches getaddrinfo. Whether a connection is there is asked of connect itself, once more.
+   ever reaches getaddrinfo. Keepalive is the business of whoever holds the connection for long.
 4. Addresses that failed lately come last (health.py).
 """
 
@@ -15,14 +15,16 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING
 
+from egress_router.net.deadlines import Deadlines
 from egress_router.net.dial_errors import DialCause, DialError, Failure, cause_of
 from egress_router.net.egress import bind_to
 from egress_router.net.endpoint import family_of, socket_address, tune_stream
+from egress_router.net.poller import BROKEN, READABLE, WRITABLE
 
 if TYPE_CHECKING:
     import asyncio
@@ -46,13 +48,16 @@ class DialLimits:
     tries: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Dialler:
     """Connects; what it needs beside the addresses."""
 
-    poller: Poller
-    health: Health
-    limits: DialLimits = field(default_factory=DialLimits)
+    __slots__ = ("deadlines", "health", "limits", "poller")
+
+    def __init__(self, *, poller: Poller, health: Health, limits: DialLimits | None = None) -> None:
+        self.poller = poller
+        self.health = health
+        self.limits = limits or DialLimits()
+        self.deadlines = Deadlines(poller.loop, self.limits.dial_s)
 
     async def dial(
         self, addresses: Sequence[IPAddress], port: int, egress: Egress
@@ -130,6 +135,7 @@ class Dial:
     """All attempts of one dial; made by `Dialler.start`."""
 
     __slots__ = (
+        "_deadlines",
         "_egress",
         "_end",
         "_failures",
@@ -141,6 +147,7 @@ class Dial:
         "_open",
         "_poller",
         "_port",
+        "read_out",
     )
 
     def __init__(
@@ -149,19 +156,21 @@ class Dial:
         self._poller = dialler.poller
         self._health = dialler.health
         self._limits = dialler.limits
+        self._deadlines = dialler.deadlines
         self._left = list(reversed(addresses))
         self._port = port
         self._egress = egress
         self._open: dict[int, tuple[IPAddress, socket.socket]] = {}  # in the order of their start
         self._failures: list[Failure] = []
-        self._end: asyncio.TimerHandle | None = None
+        self._end = 0  # the number of our deadline
         self._next: asyncio.TimerHandle | None = None
         self._on_end: Callable[[socket.socket | DialError], object] | None = None
+        self.read_out = False  # in `on_end`: the poller has told nothing of the winner but this
 
     def start(self, on_end: Callable[[socket.socket | DialError], object]) -> None:
         """Begins; only `Dialler.start` calls this."""
         self._on_end = on_end
-        self._end = self._poller.loop.call_later(self._limits.dial_s, self._time_out)
+        self._end = self._deadlines.set(self._time_out)
         self._start_next()
 
     def cancel(self) -> None:
@@ -174,9 +183,12 @@ class Dial:
         while self._left and self._on_end is not None:
             address = self._left.pop()
             try:
-                self._start(address)
+                code = self._start(address)
             except OSError as error:
                 self._note(address, cause_of(error))
+                continue
+            if code:
+                self._note(address, cause_of(OSError(code, os.strerror(code))))
                 continue
             if self._left and self._on_end is not None:
                 self._next = self._poller.loop.call_later(self._limits.stagger_s, self._start_next)
@@ -184,36 +196,38 @@ class Dial:
         if not self._open:
             self._finish(None)
 
-    def _start(self, address: IPAddress) -> None:
+    def _start(self, address: IPAddress) -> int:
+        """Begins one attempt; 0, or the error number of `connect`. Raises OSError as well."""
         sock = socket.socket(
             family_of(address), socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         )
         try:
             bind_to(sock, self._egress, address)
             tune_stream(sock)
-            try:
-                sock.connect(socket_address(address, self._port))
-            except BlockingIOError as error:
-                if error.errno != errno.EINPROGRESS:
-                    raise
+            code = sock.connect_ex(socket_address(address, self._port))
+            if code == errno.EINPROGRESS:
                 descriptor = sock.fileno()
                 self._poller.watch(descriptor, self._on_edge)
                 self._open[descriptor] = (address, sock)
-                return
+                return 0
         except BaseException:
             sock.close()
             raise
-        self._win(address, sock)
+        if code:
+            sock.close()
+        else:
+            self._win(address, sock)
+        return code
 
-    def _on_edge(self, descriptor: int, _events: int) -> None:
+    def _on_edge(self, descriptor: int, events: int) -> None:
         attempt = self._open.get(descriptor)
         if attempt is None:
             return  # it has won, and its new owner has not taken it over yet
         address, sock = attempt
-        code = sock.connect_ex(socket_address(address, self._port))
-        if code == errno.EALREADY:
+        if not events & WRITABLE:
             return
-        if code not in (0, errno.EISCONN):
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if events & BROKEN else 0
+        if code:
             del self._open[descriptor]
             discard(self._poller, sock)
             self._note(address, cause_of(OSError(code, os.strerror(code))))
@@ -226,6 +240,7 @@ class Dial:
                 break
             self._health.note_failed(earlier, self._port)
         del self._open[descriptor]
+        self.read_out = not events & READABLE
         self._win(address, sock)
 
     def _win(self, address: IPAddress, sock: socket.socket) -> None:
@@ -253,9 +268,7 @@ class Dial:
 
     def _clear(self) -> None:
         self._stop_waiting()
-        if self._end is not None:
-            self._end.cancel()
-            self._end = None
+        self._deadlines.take_back(self._end)
         for _, sock in self._open.values():
             discard(self._poller, sock)
         self._open.clear()

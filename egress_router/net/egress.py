@@ -6,6 +6,7 @@ import errno
 import fcntl
 import socket
 import struct
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _SIOCGIFFLAGS = 0x8913  # linux/sockios.h
 _IFF_UP, _IFF_RUNNING = 0x1, 0x40  # linux/if.h
+LATELY_S = 0.02  # a busy proxy would ask for each connection, at the cost of a system call
 _IFREQ = struct.Struct("16sH22x")  # name and flags of struct ifreq, netdevice(7)
 _IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h; Python has the name from 3.12 on
 
@@ -75,13 +77,25 @@ def bind_to(sock: socket.socket, egress: Egress, address: IPAddress) -> None:
 class LinkProbe:
     """Asks the kernel whether a link carries anything, in a microsecond and without privilege."""
 
-    __slots__ = ("_sock",)
+    __slots__ = ("_good_until", "_sock")
 
     def __init__(self) -> None:
         self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._good_until = 0.0
+
+    def carried_lately(self, link: str) -> bool:
+        """Whether the link carries, or did so within the last 20 ms."""
+        now = time.monotonic()
+        if now < self._good_until:
+            return True
+        if self.trouble(link):
+            return False
+        self._good_until = now + LATELY_S
+        return True
 
     def trouble(self, link: str) -> str:
         """`macvlan0 is down`, or empty if it is up and has its carrier."""
+        self._good_until = 0.0
         try:
             answer = fcntl.ioctl(self._sock, _SIOCGIFFLAGS, _IFREQ.pack(link.encode(), 0))
         except OSError as error:

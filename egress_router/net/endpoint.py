@@ -18,14 +18,11 @@ KEEPALIVE_IDLE_S = 60
 KEEPALIVE_INTERVAL_S = 10
 KEEPALIVE_PROBES = 6
 
-_STREAM_OPTIONS = (
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+_KEEPALIVE_OPTIONS = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES),
-    # Urgent data stays in its place in the stream, so that a relay passes every byte on.
-    (socket.SOL_SOCKET, socket.SO_OOBINLINE, 1),
 )
 
 
@@ -67,7 +64,22 @@ def arm_reset(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
 
+def push(sock: socket.socket) -> None:
+    """Sends what MSG_MORE has held back (tcp(7): setting TCP_NODELAY flushes)."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
 def tune_stream(sock: socket.socket) -> None:
-    """Sets no-delay, keepalive and in-line urgent data; connections inherit it from a listener."""
-    for level, option, value in _STREAM_OPTIONS:
+    """Sets no-delay, and urgent data in its place in the stream, so that a relay passes it on.
+
+    Connections inherit this and `keep_alive` from their listener.
+    """
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+
+
+def keep_alive(sock: socket.socket) -> None:
+    """Has the kernel ask a silent peer whether it lives; the silence so far counts (tcp(7))."""
+    for level, option, value in _KEEPALIVE_OPTIONS:
         sock.setsockopt(level, option, value)

@@ -19,7 +19,7 @@ from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, TypeAlias
 
 from egress_router.errors import KernelError
-from egress_router.net.endpoint import family_of, socket_address, tune_stream
+from egress_router.net.endpoint import family_of, keep_alive, socket_address, tune_stream
 
 if TYPE_CHECKING:
     import asyncio
@@ -231,6 +231,7 @@ def _open(address: IPAddress, port: int, link: str | None, *, shared: bool) -> s
         if address.version == 6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         tune_stream(sock)
+        keep_alive(sock)
         if link is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, link.encode() + b"\0")
         sock.bind(socket_address(address, port))

@@ -125,6 +125,11 @@ class Stream:
             pass
         return False
 
+    @property
+    def is_read_out(self) -> bool:
+        """Whether all that the poller has told of has been read."""
+        return not (self._readable or self._uneven)
+
     def detach(self) -> socket.socket:
         """The socket; it is the caller's now, who watches it in its turn."""
         self._descriptor = -1

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 from typing import TYPE_CHECKING
 
 from egress_router.modes.dns.sockets import reset
@@ -53,7 +52,7 @@ class Partners:
         self._health = Health()
         limits = DialLimits(dial_s=times.dial_s, tries=TRIES)
         self._dialler = Dialler(poller=poller, health=self._health, limits=limits)
-        self._prober = dataclasses.replace(self._dialler, limits=_PROBE_LIMITS)
+        self._prober = Dialler(poller=poller, health=self._health, limits=_PROBE_LIMITS)
         self._check_s = times.check_s or 0.0
         self._changed = changed
         self._turn = 0

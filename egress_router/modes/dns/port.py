@@ -280,7 +280,10 @@ class Connection:
         self._shared.dialling.discard(self)
         self._record.connected(result)
         self._shared.carried.add(self)
-        self._relay = self._shared.carrier.carry(self._client, result, self._ended)
+        read_out = self._dial is not None and self._dial.read_out
+        self._relay = self._shared.carrier.carry(
+            self._client, result, self._ended, upstream_read_out=read_out
+        )
 
     def _fail(self, reason: str) -> None:
         self._shared.dialling.discard(self)

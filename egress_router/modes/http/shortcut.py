@@ -110,5 +110,6 @@ class Shortcut:
             client.shared.ledger.close(record)
         else:
             record.status, record.answered = 200, True
-            client.hand_over(result, record)
+            read_out = self._dial is not None and self._dial.read_out
+            client.hand_over(result, record, read_out=read_out)
         client.end()

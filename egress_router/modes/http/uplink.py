@@ -3,8 +3,9 @@
 1. Nothing is dialled that `decide_addresses` did not return; a retry dials the same addresses.
 2. A decision on a resolved name holds as long as the answer's TTL; a new one is made after that,
    and after any change of the rules or of the router's own addresses.
-3. Each dial first asks the kernel whether the egress link carries anything. With the link down
-   nothing is tried, for it could only fail later and in other words.
+3. A dial is preceded by a look at whether the egress link carries anything; on a busy proxy the
+   look is up to 20 ms old. With the link down nothing is tried, for it could only fail later; and
+   whatever fails later is told in the link's words if the link is down by then.
 """
 
 from __future__ import annotations
@@ -95,9 +96,9 @@ class Uplink:
     def allowed_now(self, target: Target) -> Decision | None:
         """The decision that allows a target, if it is known and something can leave."""
         decision = self.remembered(target)
-        if decision is None or not decision.allowed or self.trouble():
+        if decision is None or not decision.allowed or self._router is None:
             return None
-        return decision
+        return decision if self._link.carried_lately(self._router.egress) else None
 
     async def decide(self, target: Target, record: Record) -> Decision:
         """The decision that allows a target; raises FailureError."""
