@@ -59,7 +59,7 @@ class Flow:
         "uneven",
     )
 
-    def __init__(self, relay: Relay, source: socket.socket, sink: socket.socket) -> None:
+    def __init__(self, relay: Relay, source: socket.SocketType, sink: socket.SocketType) -> None:
         self._relay = relay
         self.source = source
         self.sink = sink

@@ -82,8 +82,8 @@ class Carrier:
 
     def carry(  # noqa: PLR0913 - two sockets, and what is known of each
         self,
-        client: socket.socket,
-        upstream: socket.socket,
+        client: socket.SocketType,
+        upstream: socket.SocketType,
         on_end: Callable[[RelayEnd], object],
         *,
         early_up: bytes = b"",
@@ -133,8 +133,8 @@ class Relay:
     def __init__(
         self,
         carrier: Carrier,
-        client: socket.socket,
-        upstream: socket.socket,
+        client: socket.SocketType,
+        upstream: socket.SocketType,
         on_end: Callable[[RelayEnd], object],
     ) -> None:
         self.carrier = carrier
@@ -171,7 +171,7 @@ class Relay:
                 raise
 
     @property
-    def ends(self) -> tuple[socket.socket, socket.socket]:
+    def ends(self) -> tuple[socket.SocketType, socket.SocketType]:
         """The client's socket and the upstream's; they stay the relay's."""
         return self._up.source, self._up.sink
 
@@ -207,7 +207,7 @@ class Relay:
         self.idle_ticks = self.carrier.half_closed_ticks
         self.carrier.wheel.move(self)
 
-    def fail(self, sock: socket.socket, error: OSError) -> None:
+    def fail(self, sock: socket.SocketType, error: OSError) -> None:
         """A socket gave an error: its peer is gone, and the other end is told by a reset."""
         towards = self._up if sock is self._up.sink else self._down
         # A peer may answer, close, and reset what still comes in: the answer is worth passing on.
@@ -260,7 +260,7 @@ class Relay:
     def _other(self, flow: Flow) -> Flow:
         return self._down if flow is self._up else self._up
 
-    def _end(self, reason: EndReason, *, reset: tuple[socket.socket, ...] = ()) -> None:
+    def _end(self, reason: EndReason, *, reset: tuple[socket.SocketType, ...] = ()) -> None:
         if self not in self.carrier.relays:
             return
         self.carrier.relays.discard(self)

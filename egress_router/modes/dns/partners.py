@@ -18,13 +18,12 @@ from egress_router.net.dial_errors import DialError
 from egress_router.net.health import Health, rotate
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
     from egress_router.config.dns import DnsTimes
     from egress_router.modes.dns.names import Name
     from egress_router.modes.dns.port import Shared
-    from egress_router.net.dial import Dial
+    from egress_router.net.dial import Dial, OnEnd
     from egress_router.net.endpoint import IPAddress
 
 TRIES = 3  # the originals' `retries 3`, each on another address
@@ -74,7 +73,7 @@ class Partners:
         """What failed did so for a reason of our own: nothing is known of any address."""
         self._health.clear()
 
-    def connect(self, on_end: Callable[[socket.socket | DialError], object]) -> Dial:
+    def connect(self, on_end: OnEnd) -> Dial:
         """Connects to the next partner, or to another one; see `Dialler.start`."""
         return self._dialler.start(self._in_turn(), self.port, self._outside.egress, on_end)
 

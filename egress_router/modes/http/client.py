@@ -70,7 +70,7 @@ class Client:
         "watchdog",
     )
 
-    def __init__(self, sock: socket.socket, peer: tuple[str, int], shared: Shared) -> None:
+    def __init__(self, sock: socket.SocketType, peer: tuple[str, int], shared: Shared) -> None:
         self.shared = shared
         self.stream = Stream(sock, shared.poller)
         self.peer = render_endpoint(*peer)
@@ -242,7 +242,7 @@ class Client:
 
     def hand_over(
         self,
-        upstream: socket.socket,
+        upstream: socket.SocketType,
         record: Record,
         early_down: bytes = b"",
         *,

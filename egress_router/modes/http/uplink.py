@@ -33,12 +33,11 @@ from egress_router.service.histogram import Histogram
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
 
     from egress_router.config.http import HttpConfig
     from egress_router.modes.http.failure import FailureError
     from egress_router.modes.http.ledger import Record
-    from egress_router.net.dial import Dial
+    from egress_router.net.dial import Dial, OnEnd
     from egress_router.net.poller import Poller
     from egress_router.net.resolver import Resolver
     from egress_router.plan.snapshot import Router
@@ -111,7 +110,9 @@ class Uplink:
             raise failure_of_decision(decision)
         return decision
 
-    async def connect(self, target: Target, decision: Decision, record: Record) -> socket.socket:
+    async def connect(
+        self, target: Target, decision: Decision, record: Record
+    ) -> socket.SocketType:
         """A connection to one of the allowed addresses; raises FailureError."""
         if trouble := self.trouble():
             raise link_down(trouble)
@@ -125,9 +126,7 @@ class Uplink:
         record.address = peer_of(sock, decision)
         return sock
 
-    def start(
-        self, decision: Decision, port: int, on_end: Callable[[socket.socket | DialError], object]
-    ) -> Dial:
+    def start(self, decision: Decision, port: int, on_end: OnEnd) -> Dial:
         """The same without a task, where there is no `trouble`; see `Dialler.start`."""
         return self._dialler.start(decision.addresses, port, self._egress, on_end)
 
@@ -180,7 +179,7 @@ class Uplink:
         self._remembered[target] = (decision, until)
 
 
-def peer_of(sock: socket.socket, decision: Decision) -> IPAddress:
+def peer_of(sock: socket.SocketType, decision: Decision) -> IPAddress:
     """Which of the allowed addresses a socket is connected to."""
     if len(decision.addresses) == 1:
         return decision.addresses[0]

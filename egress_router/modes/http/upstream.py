@@ -45,7 +45,7 @@ class Upstream:
 
     def __init__(
         self,
-        sock: socket.socket,
+        sock: socket.SocketType,
         target: Target,
         address: IPAddress,
         poller: Poller,

@@ -66,7 +66,7 @@ async def dialled(*texts, port, health=None, limits=QUICK, egress=LOOPBACK):
     with polling() as poller:
         dialler = Dialler(poller=poller, health=health or Health(), limits=limits)
         sock = await dialler.dial(addresses(*texts), port, egress)
-    with sock:
+    with contextlib.closing(sock):
         return SimpleNamespace(
             peer=sock.getpeername()[0],
             source=sock.getsockname()[0],
@@ -198,7 +198,7 @@ def test_out_of_descriptors_is_our_fault(run, monkeypatch):
             raise OSError(24, "Too many open files")
 
         health = Health()
-        monkeypatch.setattr("egress_router.net.dial.socket.socket", no_socket)
+        monkeypatch.setattr("egress_router.net.endpoint.socket.SocketType", no_socket)
         assert await cause_of("127.0.2.1", port=9, health=health) == DialCause.EXHAUSTED
         monkeypatch.undo()
         assert health.avoided() == ()
