@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_che
 from egress_router import __version__
 from egress_router.service import metrics, process
 from egress_router.service.admin import AdminEndpoint, open_port
+from egress_router.service.collector import spare_collector
 from egress_router.service.connection_log import ConnectionLog
 from egress_router.service.events import DAEMON_STARTED
 from egress_router.service.health import Readiness
@@ -116,6 +117,7 @@ class Service:
         for callback in self._on_started:
             callback()
         self.admin.wake()
+        spare_collector()
         log_event(
             DAEMON_STARTED,
             mode=self.mode,
