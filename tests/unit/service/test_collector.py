@@ -19,7 +19,7 @@ class Circle:
         Circle.alive -= 1
 for _ in range(3 * YOUNG):
     Circle()
-print(gc.get_freeze_count() > 1000, 1000 < Circle.most <= YOUNG)
+print(gc.get_freeze_count() > 1000, 1000 < Circle.most <= 2 * YOUNG)
 """
 
 
