@@ -169,8 +169,8 @@ def test_init_sets_what_the_lines_need(redirect: Build) -> None:
 
 
 def test_overload_drops_and_counts(redirect: Build) -> None:
-    """Twenty thousand ends at once: the daemon goes on, and says how many it has not told."""
-    count = 20_000
+    """Fifty thousand ends at once: the daemon goes on, and says how many it has not told."""
+    count = 50_000
     router = redirect()
     router.start()
     world = router.world
