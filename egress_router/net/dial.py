@@ -16,7 +16,7 @@ import errno
 import os
 import socket
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -96,7 +96,7 @@ class Dialler:
 
         It gets the dial, and the connected socket, which is its own then, or the error.
         """
-        usable = [address for address in addresses if egress.source_for(address) is not None]
+        usable = tuple(one for one in addresses if egress.source_for(one) is not None)
         ordered = self.health.order(interleave(usable), port)[: self.limits.tries]
         attempts = Dial(self, ordered, port, egress)
         if usable:
@@ -122,14 +122,18 @@ def _settle(
         done.set_result(result)
 
 
-def interleave(addresses: Sequence[IPAddress]) -> tuple[IPAddress, ...]:
+def interleave(addresses: tuple[IPAddress, ...]) -> tuple[IPAddress, ...]:
     """Families in turn, beginning with the first address's; the order within each stays.
 
     `a4 b4 a6` becomes `a4 a6 b4`. An address given twice counts once.
     """
-    unique = tuple(dict.fromkeys(addresses)) if len(addresses) > 1 else tuple(addresses)
-    if len(unique) < 2:
-        return unique
+    return addresses if len(addresses) < 2 else _interleave(addresses)
+
+
+@lru_cache(maxsize=1024)
+def _interleave(addresses: tuple[IPAddress, ...]) -> tuple[IPAddress, ...]:
+    """Remembered: the same few answers, begun at each of their places, are dialled all the time."""
+    unique = tuple(dict.fromkeys(addresses))
     first = [one for one in unique if one.version == unique[0].version]
     other = [one for one in unique if one.version != unique[0].version]
     return tuple(one for one in chain(*zip_longest(first, other)) if one is not None)

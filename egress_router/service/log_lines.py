@@ -4,13 +4,16 @@
    whatever a peer put into a name.
 2. Time is UTC with milliseconds, `2026-01-31T23:59:59.001Z`, and comes first.
 3. JSON is rendered here and not by structlog's processors: a proxy writes one line per connection,
-   and the chain of processors costs several times the encoding itself.
+   and the chain of processors costs several times the encoding itself. What nearly all fields are,
+   text and numbers, is written without the encoder.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from json.encoder import encode_basestring_ascii
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
@@ -51,12 +54,24 @@ def json_renderer(clock: Clock) -> Renderer:
     encode = json.JSONEncoder(default=str, separators=(",", ":"), check_circular=False).encode
 
     def render(event: Event, fields: dict[str, Any]) -> str:
-        if not fields:
-            return f'{{"timestamp":"{clock()}",{event.head}}}\n'
-        rest = encode(fields)
-        if "\x7f" in rest:  # the one control character that JSON lets through
-            rest = rest.replace("\x7f", "\\u007f")
-        return f'{{"timestamp":"{clock()}",{event.head},{rest[1:]}\n'
+        members = [f'{{"timestamp":"{clock()}",{event.head}']
+        for name, value in fields.items():
+            kind = type(value)
+            if kind is str:
+                text = encode_basestring_ascii(value)
+            elif kind is int:
+                text = str(value)
+            elif kind is float and isfinite(value):
+                text = repr(value)
+            elif value is None:
+                text = "null"
+            else:
+                text = encode(value)
+            members.append(f'"{name}":{text}')
+        line = ",".join(members) + "}\n"
+        if "\x7f" in line:  # the one control character that JSON lets through
+            line = line.replace("\x7f", "\\u007f")
+        return line
 
     return render
 

@@ -49,6 +49,13 @@ def log_event(event: Event, /, **fields: Any) -> None:
         log.writer.put(log.render(event, fields))
 
 
+def log_fields(event: Event, fields: dict[str, Any]) -> None:
+    """The same for the lines of connections, whose fields are at hand as they are to be written."""
+    log = _log
+    if event.rank >= log.threshold:
+        log.writer.put(log.render(event, fields))
+
+
 def is_logged(event: Event) -> bool:
     """Whether lines of that event are written at all; for callers whose fields cost something."""
     return event.rank >= _log.threshold

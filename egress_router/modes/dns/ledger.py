@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from egress_router.net.endpoint import render_endpoint
 from egress_router.service import events
 from egress_router.service.histogram import Histogram
-from egress_router.service.logs import is_logged, log_event
+from egress_router.service.logs import is_logged, log_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -79,7 +79,7 @@ class Record:
         self._counts.forwarded += 1
         self._counts.dials.connected.note(time.monotonic() - self._started)
         if is_logged(events.DNS_CONNECTED):
-            self._write(events.DNS_CONNECTED)
+            self._write(events.DNS_CONNECTED, {})
 
     def leads_to(self, port: int, addresses: Iterable[IPAddress]) -> bool:
         """Whether it is connected to one of these."""
@@ -95,9 +95,11 @@ class Record:
             return
         self._write(
             events.DNS_FORWARDED,
-            reason=revoked or end.reason.value,
-            bytes_up=end.bytes_up,
-            bytes_down=end.bytes_down,
+            {
+                "reason": revoked or end.reason.value,
+                "bytes_up": end.bytes_up,
+                "bytes_down": end.bytes_down,
+            },
         )
 
     def failed(self, reason: str) -> None:
@@ -105,24 +107,26 @@ class Record:
         self._counts.active -= 1
         self._counts.failed += 1
         self._counts.dials.failed.note(time.monotonic() - self._started)
-        self._write(events.DNS_FAILED, reason=reason)
+        self._write(events.DNS_FAILED, {"reason": reason})
 
     def refused(self, reason: str) -> None:
         """It was not let in."""
         self._counts.active -= 1
         self._counts.refused += 1
-        self._write(events.DNS_REFUSED, reason=reason)
+        self._write(events.DNS_REFUSED, {"reason": reason})
 
-    def _write(self, event: Event, **fields: object) -> None:
+    def _write(self, event: Event, fields: dict[str, object]) -> None:
         one = self._destination
-        log_event(
+        log_fields(
             event,
-            id=f"{self._counts.id_prefix}{self.number:x}",
-            client=render_endpoint(*self._peer),
-            port=one.port,
-            target=f"{one.host}:{one.target_port}",
-            address=_endpoint_text(*self._upstream) if self._upstream else None,
-            rule=one.line,
-            **fields,
-            seconds=round(time.monotonic() - self._started, 4),
+            {
+                "id": f"{self._counts.id_prefix}{self.number:x}",
+                "client": render_endpoint(*self._peer),
+                "port": one.port,
+                "target": f"{one.host}:{one.target_port}",
+                "address": _endpoint_text(*self._upstream) if self._upstream else None,
+                "rule": one.line,
+                **fields,
+                "seconds": round(time.monotonic() - self._started, 4),
+            },
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from egress_router.modes.http.refusals import Refusals
 from egress_router.service import events
 from egress_router.service.connection_log import ConnectionLog
-from egress_router.service.logs import log_event
+from egress_router.service.logs import log_fields
 from egress_router.service.series import OTHER, Counts
 
 if TYPE_CHECKING:
@@ -146,23 +146,24 @@ class Ledger:
         self.decisions.add((rule.line, rule.text, verdict) if rule else (0, "", verdict))
         if verdict is ALLOWED and not self._log.takes():
             return
-        log_event(
-            _EVENTS[verdict],
-            id=f"{self._id_prefix}{record.number:x}",
-            client=record.client,
-            kind=record.kind,
-            method=record.method,
-            target=record.target.authority if record.target else None,
-            address=None if record.address is None else text_of(record.address),
-            verdict=verdict,
-            reason=record.reason,
-            rule=rule.line if rule else None,
-            status=record.status,
-            bytes_up=record.bytes_up,
-            bytes_down=record.bytes_down,
-            seconds=round(time.monotonic() - record.started, 4),
-            **({"note": record.note} if record.note else {}),
-        )
+        fields: dict[str, object] = {
+            "id": f"{self._id_prefix}{record.number:x}",
+            "client": record.client,
+            "kind": record.kind,
+            "method": record.method,
+            "target": record.target.authority if record.target else None,
+            "address": None if record.address is None else text_of(record.address),
+            "verdict": verdict,
+            "reason": record.reason,
+            "rule": rule.line if rule else None,
+            "status": record.status,
+            "bytes_up": record.bytes_up,
+            "bytes_down": record.bytes_down,
+            "seconds": round(time.monotonic() - record.started, 4),
+        }
+        if record.note:
+            fields["note"] = record.note
+        log_fields(_EVENTS[verdict], fields)
 
 
 @lru_cache(maxsize=4096)

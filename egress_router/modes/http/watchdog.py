@@ -94,8 +94,9 @@ def phase_ticks(wheel: IdleWheel, times: HttpTimes) -> tuple[int, ...]:
     seconds = {
         Phase.HEAD: times.head_s,
         Phase.KEEPALIVE: times.keepalive_s,
-        # The lookup and the dial have limits of their own; this one only stands behind them.
-        Phase.CONNECT: times.dial_s + 30,
+        # The lookup and the dial have limits of their own; this one only stands behind them. Not
+        # before the head's, so that a tunnel's begin costs the wheel nothing.
+        Phase.CONNECT: max(times.dial_s + 30, times.head_s),
         Phase.ANSWER: times.answer_s,
         Phase.BODY: times.body_s,
         Phase.CLOSING: CLOSING_S,

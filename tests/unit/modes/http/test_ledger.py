@@ -27,7 +27,7 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The verdicts of the lines that were written."""
     found: list[str] = []
     monkeypatch.setattr(
-        ledger_module, "log_event", lambda _event, **fields: found.append(fields["verdict"])
+        ledger_module, "log_fields", lambda _event, fields: found.append(fields["verdict"])
     )
     return found
 
