@@ -24,7 +24,7 @@ from egress_router.kernel.host import observe_flow_count
 from egress_router.net.endpoint import render_endpoint
 from egress_router.plan.ended_flow import duration_s
 from egress_router.service import events
-from egress_router.service.logs import log_event
+from egress_router.service.logs import log_event, log_fields
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -116,22 +116,22 @@ class FlowRecords:
 
     def _write(self, flow: EndedFlow, timeouts: Mapping[str, int]) -> None:
         seconds = duration_s(flow, timeouts)
-        log_event(
-            events.NAT_FORWARDED,
-            protocol=flow.protocol,
-            client=_render_endpoint(flow.client),
-            port=flow.port,
-            address=_render_endpoint(flow.server),
-            source=_render_endpoint(flow.source),
-            answered=flow.answered,
-            bytes_up=flow.bytes_sent,
-            packets_up=flow.packets_sent,
-            bytes_down=flow.bytes_received,
-            packets_down=flow.packets_received,
-            started=None if flow.started_s is None else _when(flow.started_s),
-            seconds=None if seconds is None else round(seconds, 1),
-            **self._describe(flow),
-        )
+        fields = {
+            "protocol": flow.protocol,
+            "client": _render_endpoint(flow.client),
+            "port": flow.port,
+            "address": _render_endpoint(flow.server),
+            "source": _render_endpoint(flow.source),
+            "answered": flow.answered,
+            "bytes_up": flow.bytes_sent,
+            "packets_up": flow.packets_sent,
+            "bytes_down": flow.bytes_received,
+            "packets_down": flow.packets_received,
+            "started": None if flow.started_s is None else _when(flow.started_s),
+            "seconds": None if seconds is None else round(seconds, 1),
+        }
+        fields.update(self._describe(flow))
+        log_fields(events.NAT_FORWARDED, fields)
 
 
 async def sweep_flows(
