@@ -9,12 +9,14 @@ import errno
 import os
 import socket
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from egress_router.errors import KernelError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+Data = TypeVar("Data", bytes, memoryview)
 
 NETLINK_NETFILTER = 12
 HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
@@ -22,8 +24,8 @@ NFGENMSG = struct.Struct("=BBH")
 PAYLOAD = HEADER.size + NFGENMSG.size
 _REQUEST, _DUMP = 0x1, 0x300
 _ERROR, _DONE = 2, 3
-_ATTRIBUTE = struct.Struct("=HH")
-_TYPE = 0x3FFF  # without the bits "nested" and "network byte order"
+ATTRIBUTE = struct.Struct("=HH")
+TYPE = 0x3FFF  # without the bits "nested" and "network byte order"
 _RECEIVE_BYTES = 1 << 20
 _TIMEOUT_S = 5.0
 
@@ -32,10 +34,10 @@ def walk_attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Type and content of each attribute, in order; ends at the first that does not fit."""
     offset, end = 0, len(data)
     while offset + 4 <= end:
-        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+        length, kind = ATTRIBUTE.unpack_from(data, offset)
         if length < 4 or offset + length > end:
             return
-        yield kind & _TYPE, data[offset + 4 : offset + length]
+        yield kind & TYPE, data[offset + 4 : offset + length]
         offset += (length + 3) & ~3
 
 
@@ -49,10 +51,10 @@ def find_attribute(data: bytes, *path: int) -> slice | None:
     start, end = 0, len(data)
     for wanted in path:
         while start + 4 <= end:
-            length, kind = _ATTRIBUTE.unpack_from(data, start)
+            length, kind = ATTRIBUTE.unpack_from(data, start)
             if length < 4 or start + length > end:
                 return None
-            if kind & _TYPE == wanted:
+            if kind & TYPE == wanted:
                 start, end = start + 4, start + length
                 break
             start += (length + 3) & ~3
@@ -64,7 +66,7 @@ def find_attribute(data: bytes, *path: int) -> slice | None:
 def pack_attribute(kind: int, content: bytes) -> bytes:
     """One attribute, padded."""
     length = 4 + len(content)
-    return _ATTRIBUTE.pack(length, kind) + content + b"\0" * (-length % 4)
+    return ATTRIBUTE.pack(length, kind) + content + b"\0" * (-length % 4)
 
 
 def pack_message(kind: int, flags: int, family: int, body: bytes) -> bytes:
@@ -73,7 +75,7 @@ def pack_message(kind: int, flags: int, family: int, body: bytes) -> bytes:
     return header + NFGENMSG.pack(family, 0, 0) + body
 
 
-def walk_messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+def walk_messages(data: Data) -> Iterator[tuple[int, Data]]:
     """Type and content, nlmsghdr left off, of each message in a datagram."""
     offset, end = 0, len(data)
     while offset + HEADER.size <= end:

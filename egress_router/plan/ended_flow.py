@@ -6,16 +6,13 @@ a silent UDP one after half a minute. How long that was follows from the state i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from egress_router.config.addresses import Address
-    from egress_router.plan.counting import Count
-
-Endpoint = tuple["Address", int]
+# An address as the kernel has it, 4 bytes or 16, and a port: it is only ever written out.
+Endpoint: TypeAlias = tuple[bytes, int]
 
 # The setting below net.netfilter that says how long the kernel waits in each state of a TCP
 # connection (enum tcp_conntrack).
@@ -33,26 +30,27 @@ _TCP_STATES = {
 TIMEOUTS = (*sorted(set(_TCP_STATES.values())), "udp_timeout", "udp_timeout_stream")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndedFlow:
-    """One connection from its first packet to its end.
+class EndedFlow(NamedTuple):
+    """One connection from its first packet to its end; thousands a second, so a plain tuple.
 
-    `called` is the pod's side, `server` where it was translated to, `source` what the server saw.
-    `sent` and `received` None: the kernel does not count (nf_conntrack_acct). `started_s` and
-    `ended_s` are seconds since 1970, None without nf_conntrack_timestamp. `left_s`: how long the
-    kernel would have remembered it still; it was deleted. `tcp_state` None: another protocol, or an
-    old kernel.
+    `port` is the one that was called, `server` where it was translated to, `source` what the server
+    saw. What was sent and received is None where the kernel does not count (nf_conntrack_acct).
+    `started_s` and `ended_s` are seconds since 1970, None without nf_conntrack_timestamp. `left_s`:
+    how long the kernel would have remembered it still; it was deleted. `tcp_state` None: another
+    protocol, or an old kernel.
     """
 
     protocol: str
     client: Endpoint
-    called: Endpoint
+    port: int
     server: Endpoint
     source: Endpoint
     answered: bool
     assured: bool
-    sent: Count | None = None
-    received: Count | None = None
+    packets_sent: int | None = None
+    bytes_sent: int | None = None
+    packets_received: int | None = None
+    bytes_received: int | None = None
     started_s: float | None = None
     ended_s: float | None = None
     left_s: int = 0

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from ipaddress import IPv4Address, IPv6Address
+    from socket import SocketType
 
     from egress_router.config.daemon import DaemonConfig
     from egress_router.config.settings import Environment
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from egress_router.service.lifecycle import Lifecycle
 
     Facts: TypeAlias = Mapping[str, Any]
+    Listeners: TypeAlias = tuple[SocketType, ...]
     Merge: TypeAlias = Callable[[Facts, Sequence[Facts]], Facts]
 
 Config = TypeVar("Config")
@@ -106,10 +108,17 @@ class Service:
         """Set when the drain begins."""
         return self.lifecycle.stopping
 
-    @property
-    def listens_alone(self) -> bool:
-        """Whether no other process of the daemon can listen yet: who does is another program."""
-        return self.place.first and not self.lifecycle.serves
+    def open_listeners(self, opener: Callable[..., Listeners]) -> Listeners:
+        """What `opener(shared=…)` opens: shared where the daemon is several processes.
+
+        A program of the same user would be shared with, too. So it is looked for while nobody else
+        can listen yet: until the first process serves.
+        """
+        shared = not self.place.alone
+        if shared and self.place.first and not self.lifecycle.serves:
+            for sock in opener(shared=False):
+                sock.close()
+        return opener(shared=shared)
 
     def started(self) -> None:
         """Says that the mode serves: from now on a stop is a drain."""

@@ -65,6 +65,8 @@ def json_renderer(clock: Clock) -> Renderer:
                 text = repr(value)
             elif value is None:
                 text = "null"
+            elif kind is bool:
+                text = "true" if value else "false"
             else:
                 text = encode(value)
             members.append(f'"{name}":{text}')

@@ -130,6 +130,53 @@ def test_ten_thousand_destinations(on_real: OpenBench) -> None:
     assert time.monotonic() - started < 10
 
 
+def test_what_was_loaded_is_known_without_another_look(
+    on_real: OpenBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session knows the table that it has sealed, as another one sees it, and can put it back."""
+    pod = on_real(SCENARIOS["single-port"])
+    pod.converge(pod.configure(**SEVERAL))
+    assert pod.real is not None
+    with pod.real.kernel() as (_, nft):
+        first = nft.observe_table()
+        assert first is not None
+        nft.load(f"delete table inet egress_router\n{first.text}")
+        with monkeypatch.context() as patched:
+            patched.setattr(nft, "_request", None)
+            known = nft.observe_table()
+        assert known is not None
+        assert (known.ours, known.digest, known.intact) == (True, first.digest, True)
+        nft.load(f"delete table inet egress_router\n{known.text}", seal=False)
+        with pod.real.kernel() as (_, other):
+            assert other.observe_table() == first
+
+
+def test_somebody_else_while_it_is_sealed(
+    on_real: OpenBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction between listing and seal is noticed: the table is looked at again."""
+    pod = on_real(SCENARIOS["single-port"])
+    pod.converge(pod.configure(**SEVERAL))
+    real = pod.real
+    assert real is not None
+    with real.kernel() as (_, nft):
+        first = nft.observe_table()
+        assert first is not None
+        require = nft._require
+
+        def interfered(command: str) -> str:
+            output = require(command)
+            if command.startswith("list"):
+                tamper(pod, "rule-added")
+            return output
+
+        monkeypatch.setattr(nft, "_require", interfered)
+        nft.load(f"delete table inet egress_router\n{first.text}")
+        found = nft.observe_table()
+        assert found is not None
+        assert not found.intact
+
+
 class Hanging:
     """A namespace whose nftables worker stops while step `at` is carried out."""
 

@@ -40,7 +40,7 @@ class Nftables:
         return 0, "", ""
     def set_dry_run(self, wanted): self.dry = wanted
     def set_stateless_output(self, wanted): pass
-    def set_json_output(self, wanted): pass
+    def set_numeric_proto_output(self, wanted): pass
 """
 
 

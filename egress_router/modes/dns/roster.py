@@ -143,7 +143,7 @@ class Roster:
 
     def describe(self, flow: EndedFlow) -> dict[str, Any]:
         """What the list in force says of a connection that the kernel has carried."""
-        one = self._destinations.get((flow.protocol, flow.called[1]))
+        one = self._destinations.get((flow.protocol, flow.port))
         return {"target": f"{one.host}:{one.target_port}", "rule": one.line} if one else {}
 
     def _listen_to_names(self) -> None:

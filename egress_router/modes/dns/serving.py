@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from functools import partial
 from typing import TYPE_CHECKING
 
 from egress_router.config.dns import Datapath
@@ -202,11 +203,8 @@ class Serving:
         return connection_limit(limit, self._service.place.share_of(self._config.connections))
 
     def _open_port(self, port: int) -> tuple[socket.SocketType, ...]:
-        shared = not self._service.place.alone
-        if shared and self._service.listens_alone:
-            # A program of the same user would be shared with; so it is looked for first.
-            self.try_ports((port,))
-        return open_port(port, (LOOPBACK, self._shared.cluster), shared=shared)
+        links = (LOOPBACK, self._shared.cluster)
+        return self._service.open_listeners(partial(open_port, port, links))
 
     def _looked(self) -> None:
         """The network has been looked at: follows the router, and opens or closes the ports."""

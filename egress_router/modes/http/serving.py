@@ -142,7 +142,9 @@ class Serving:
             if (str(address), link) in self._listeners:
                 continue
             try:
-                sockets = self._open((address,), link)
+                sockets = self._service.open_listeners(
+                    partial(open_listeners, (address,), self._config.port, link=link)
+                )
             except KernelError as error:
                 if address in LOOPBACKS and address.version == 6:
                     continue  # a pod without IPv6
@@ -158,16 +160,6 @@ class Serving:
             listener.start()
             self._listeners[str(address), link] = listener
             log_event(events.LISTENING, address=str(address), port=self._config.port, link=link)
-
-    def _open(
-        self, addresses: tuple[IPv4Address | IPv6Address, ...], link: str
-    ) -> tuple[socket.SocketType, ...]:
-        shared, port = not self._service.place.alone, self._config.port
-        if shared and self._service.listens_alone:
-            # A program of the same user would be shared with; so it is looked for first.
-            for sock in open_listeners(addresses, port, link=link):
-                sock.close()
-        return open_listeners(addresses, port, link=link, shared=shared)
 
     def _close_listeners(self) -> None:
         for listener in self._listeners.values():

@@ -65,6 +65,28 @@ def test_every_word_counts(old: str, new: str) -> None:
     assert _digest(BARE.replace(old, new)) != _digest(BARE)
 
 
+@pytest.mark.parametrize(("count", "asked"), [(1, 1), (8, 8), (9, 8), (10_000, 8)])
+def test_dry_run_of_some_elements(count: int, asked: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole ruleset is looked at, but of a long set the first elements only."""
+
+    def text(elements: int) -> str:
+        listed = ",\n\t\t\t".join(f"tcp . {port} : 203.0.113.7 . 80" for port in range(elements))
+        chain = f"chain c {{ tcp dport {{ {', '.join(map(str, range(20)))} }} }}"
+        return f"map m {{\n\telements = {{ {listed} }}\n}}\n{chain}\n"
+
+    requests: list[str] = []
+
+    def request(command: str, **_: object) -> dict[str, object]:
+        requests.append(command)
+        return {"code": 0, "output": "", "error": ""}
+
+    with Nft() as session:
+        monkeypatch.setattr(session, "_request", request)
+        session.check(text(count))
+        session.load(text(count), seal=False)
+    assert requests == [text(asked), text(count)]
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [

@@ -17,6 +17,9 @@ class Library:
     def set_stateless_output(self, value: bool) -> None:
         self.asked.append(("stateless", value))
 
+    def set_numeric_proto_output(self, value: bool) -> None:
+        self.asked.append(("numbers", value))
+
     def set_dry_run(self, value: bool) -> None:
         self.asked.append(("dry", value))
 
@@ -53,6 +56,7 @@ def test_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert library.asked == [
         ("stateless", True),
+        ("numbers", True),
         *(("dry", False), "list\n"),
         *(("dry", True), "bad"),
     ]

@@ -1,8 +1,5 @@
 """How long a connection lasted, from what the kernel remembers of it."""
 
-import dataclasses
-from ipaddress import ip_address
-
 import pytest
 
 from egress_router.plan.ended_flow import EndedFlow, duration_s
@@ -14,11 +11,11 @@ TIMEOUTS = {
     "udp_timeout": 30,
     "udp_timeout_stream": 120,
 }
-HERE = (ip_address("10.128.2.10"), 40000)
+HERE = (b"\x0a\x80\x02\x0a", 40000)
 FLOW = EndedFlow(
     protocol="tcp",
     client=HERE,
-    called=HERE,
+    port=8080,
     server=HERE,
     source=HERE,
     answered=True,
@@ -46,4 +43,4 @@ FLOW = EndedFlow(
 )
 def test_duration(changes: dict[str, object], seconds: float | None) -> None:
     """The time the kernel waited after the last packet is no part of a connection."""
-    assert duration_s(dataclasses.replace(FLOW, **changes), TIMEOUTS) == seconds
+    assert duration_s(FLOW._replace(**changes), TIMEOUTS) == seconds
