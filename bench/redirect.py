@@ -50,7 +50,7 @@ def measure(options: Options) -> Topic:
             side: Scene(
                 lab=lab,
                 folder=folder,
-                load=Generator(lab, folder, options.seconds),
+                load=Generator(lab, folder, options),
                 topic=topic,
                 options=options,
             )
