@@ -24,7 +24,7 @@ SYSCTLS = (
     ("net.ipv4.ip_local_reserved_ports", "7000,8080-8089,20000-20999"),
     ("net.ipv4.tcp_max_tw_buckets", "0"),
     # Above a minute a closed socket waits for the far end's FIN as itself. Below, as a TIME_WAIT,
-    # of which there are none: that FIN would be answered with a reset.
+    # of which there are none: a FIN that comes later than the ACK would be answered with a reset.
     ("net.ipv4.tcp_fin_timeout", "70"),
     (TRACKING, "1"),
 )
