@@ -1,9 +1,11 @@
 """The load: `tunnels`, compiled at the start of a run, and wrk for requests that keep alive.
 
-1. It has a process for each processor, and so has its server: a single one ends before the kernel's
-   forwarding does, and would be all that a row shows.
-2. The same load goes before each that is measured, for `WARM_S`: what a side imports, resolves or
+1. The same load goes before each that is measured, for `WARM_S`: what a side imports, resolves or
    allocates for its first connections is none of what a later one costs.
+2. A single process ends before the kernel's forwarding does; several take more of the processors
+   from a proxy that wants all of them. So both are tried, each for `WARM_S`, and every side is
+   measured by the one that brings more out of it.
+3. A server takes half of what a client does, and has half as many processes.
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bench.machine import TICKS, observe_cpu_s, observe_idle_s
+from bench.machine import PROCESSORS, TICKS, observe_cpu_s, observe_idle_s
 from bench.ports import forget_connections
 
 if TYPE_CHECKING:
@@ -59,10 +61,11 @@ class Generator:
     def __init__(self, lab: Lab, folder: Path, options: Options) -> None:
         self.lab = lab
         self.seconds = options.seconds
-        self._processes = options.load_processes
+        self._choices = {options.load_processes} if options.load_processes else {1, PROCESSORS}
         self._program = compile_tunnels(folder)
         forget_connections(lab)
-        argv = (self._program, f"-{self._processes}", "serve", str(SERVER_PORT))
+        processes = max(1, max(self._choices) // 2)
+        argv = (self._program, f"-{processes}", "serve", str(SERVER_PORT))
         self._server = lab.start("partner", argv, name="server")
         self._server.wait_for_line("ready")
 
@@ -81,13 +84,18 @@ class Generator:
         where = (endpoint[0], str(endpoint[1]), target)
         words = (str(at_once), *((str(rate),) if rate else ()))
 
-        def run(seconds: float) -> str:
-            argv = (self._program, f"-{self._processes}", what, *where, str(seconds), *words)
-            return self.lab.run(host, argv, timeout=seconds + MARGIN_S).stdout
+        def run(processes: int, seconds: float) -> dict[str, Any]:
+            argv = (self._program, f"-{processes}", what, *where, str(seconds), *words)
+            done = self.lab.run(host, argv, timeout=seconds + MARGIN_S)
+            return dict(json.loads(done.stdout))
 
-        run(WARM_S)
+        # What is paced, or is a single connection, needs no second process.
+        choices = sorted(self._choices) if at_once > 1 and not rate else [min(self._choices)]
+        run(choices[0], WARM_S)
+        if len(choices) > 1:
+            choices.sort(key=lambda processes: float(run(processes, WARM_S)["rate"]))
         meter = Meter(side=pid, server=self._server.pid)
-        seen = json.loads(run(self.seconds))
+        seen = run(choices[-1], self.seconds)
         return meter.read(
             rate=seen["rate"],
             seconds=self.seconds,
@@ -108,10 +116,9 @@ class Generator:
     ) -> Loaded:
         """Wrk, with a script that says what is asked for; `server` is the root of who answers."""
         extra = ("-s", str(script)) if script else ()
-        threads = min(self._processes, at_once)
 
         def run(seconds: int) -> str:
-            argv = ("wrk", "--latency", f"-t{threads}", f"-c{at_once}", f"-d{seconds}s")
+            argv = ("wrk", "--latency", "-t1", f"-c{at_once}", f"-d{seconds}s")
             done = self.lab.run(host, (*argv, *extra, url), timeout=seconds + MARGIN_S)
             return done.stdout + done.stderr
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import egress_router
-from bench.machine import PROCESSORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,14 +26,14 @@ class Options:
     """`only`: words, one of which a measure's name must hold; all measures if there is none.
 
     `ours`: variables that every program of the router gets beside those of its scene.
-    `load_processes`: how many make the load, and how many serve it.
+    `load_processes`: how many make the load; None: as many as bring most out of a side.
     """
 
     rounds: int
     seconds: float
     only: tuple[str, ...]
     ours: dict[str, str]
-    load_processes: int = PROCESSORS
+    load_processes: int | None = None
 
     @property
     def few_rounds(self) -> int:
@@ -53,7 +52,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options that the suite and each of its modules have."""
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each load")
-    parser.add_argument("--load-processes", type=int, default=PROCESSORS, metavar="N")
+    parser.add_argument(
+        "--load-processes", type=int, metavar="N", help="instead of what brings most out of a side"
+    )
     parser.add_argument("--only", action="append", default=[], help="measures that hold this word")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="for ours alone"
