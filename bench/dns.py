@@ -61,7 +61,7 @@ def measure(options: Options) -> Topic:
     with scratch() as folder, Lab(LabSpec(cni=Cni.BRIDGE, family=Family.V4)) as lab:
         lab.start_nameserver(*RECORDS)
         run_init(lab, INIT)
-        load = Generator(lab, folder, options.seconds)
+        load = Generator(lab, folder, options)
         scene = Scene(lab=lab, folder=folder, load=load, topic=topic, options=options)
         for ports in PORTS:
             for turn in range(options.rounds if ports == 1 else options.few_rounds):

@@ -68,7 +68,7 @@ def measure(options: Options) -> Topic:
         lab.start_nameserver(f"{NAME}. 3600 IN A {ADDRESSES.partner.v4}")
         peers.start_nginx(lab, folder)
         run_init(lab, INIT)
-        load = Generator(lab, folder, options.seconds)
+        load = Generator(lab, folder, options)
         scene = Scene(lab=lab, folder=folder, load=load, topic=topic, options=options)
         try:
             _compare(scene)
@@ -152,7 +152,8 @@ def _plain(  # noqa: PLR0913 - a request has these sides
         script.write_text(LUA.format(request=request), encoding="utf-8")
         url = f"http://{POD}:{target.endpoint[1]}/"
         assert target.pid is not None
-        seen = scene.load.requests(host, url, at_once, pid=target.pid, script=script)
+        server = scene.lab.process("nginx").pid
+        seen = scene.load.requests(host, url, at_once, pid=target.pid, server=server, script=script)
         scene.note_rate(name, target, seen)
 
     yield name, run

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
+PROCESSORS = len(os.sched_getaffinity(0))
 KIB = 1024
 _VERSION = re.compile(r"\d+\.\d+[\w.+-]*")
 _ASKED = {
@@ -39,6 +40,13 @@ def observe_cpu_s(root: int) -> float:
         if fields := _stat(pid):
             ticks += sum(map(int, fields[11:15]))
     return ticks / TICKS
+
+
+def observe_idle_s() -> float:
+    """Seconds for which processors had nothing to do so far, of all of them together (proc(5))."""
+    with Path("/proc/stat").open(encoding="ascii") as file:
+        fields = file.readline().split()
+    return (int(fields[4]) + int(fields[5])) / TICKS  # idle, and idle while a disk is waited for
 
 
 def observe_memory_bytes(root: int) -> int:

@@ -19,7 +19,8 @@ def render_topic(topic: Topic, machine: dict[str, str], options: dict[str, Any])
     facts = ", ".join(f"{name} {value}" for name, value in machine.items())
     extra = "".join(f", {name}={value}" for name, value in options["ours"].items())
     conditions = f"Rounds: {options['rounds']}, loads of {options['seconds']:g} s{extra}; {facts}."
-    return "\n\n".join(filter(None, (conditions, topic.render(), topic.render_load())))
+    beside = " ".join(filter(None, (topic.render_load(), topic.render_idle())))
+    return "\n\n".join(filter(None, (conditions, topic.render(), beside)))
 
 
 def replace_tables(text: str, tables: dict[str, str]) -> str:
@@ -78,7 +79,7 @@ def plot_curves(topics: list[Topic], path: Path) -> None:
 def _curves(topic: Topic) -> list[tuple[Topic, list[Series]]]:
     by_measure: dict[str, list[Series]] = {}
     for series in topic.series:
-        if series.x is not None and not series.of_the_load:
+        if series.x is not None and not series.of_the_machine:
             by_measure.setdefault(series.measure, []).append(series)
     return [
         (topic, sorted(points, key=lambda point: point.x or 0))

@@ -13,7 +13,9 @@ from typing import Any
 
 At = tuple[float, str]  # a point of a curve, and what is counted there: (1000, "ports")
 MORE, LESS = "more", "less"
-OF_THE_LOAD = ": the load itself"  # ends the name of what is no figure of any side
+# These end the names of what is no row: processors that the load took, or that nobody did.
+OF_THE_LOAD, IDLE = ": the load itself", ": processors idle"
+MUCH_IDLE = 0.5  # of one processor: with so much left, the machine was not what held a side back
 
 
 @dataclass(slots=True, kw_only=True)
@@ -35,9 +37,9 @@ class Series:
         return f"{self.measure}{at}{unit}"
 
     @property
-    def of_the_load(self) -> bool:
-        """Whether it tells of the load and its server: how many processors they took."""
-        return self.measure.endswith(OF_THE_LOAD)
+    def of_the_machine(self) -> bool:
+        """Whether it tells where the processors were while another measure was taken."""
+        return self.measure.endswith((OF_THE_LOAD, IDLE))
 
     def ratios(self, side: str, baseline: str) -> list[float]:
         """A side's values by those of another one, round by round."""
@@ -76,8 +78,8 @@ class Topic:
 
     def render(self) -> str:
         """Markdown: for each side its ratio to the first, with its range, then its own median."""
-        order = list(dict.fromkeys(one.measure for one in self.series if not one.of_the_load))
-        rows = [one for one in self.series if not one.of_the_load]
+        rows = [one for one in self.series if not one.of_the_machine]
+        order = list(dict.fromkeys(one.measure for one in rows))
         rows.sort(key=lambda one: (order.index(one.measure), one.x or 0))
         known = [side for side in self.sides if any(side in one.sides for one in rows)]
         lines = [
@@ -91,15 +93,34 @@ class Topic:
 
     def render_load(self) -> str:
         """What the load took itself, in one sentence; empty if there was none."""
-        found = [one for one in self.series if one.of_the_load]
-        took = [value for one in found for values in one.sides.values() for value in values]
+        took = self._values(OF_THE_LOAD)
         if not took:
             return ""
-        middle = statistics.median(took)
-        return (
-            f"The load and the server behind took {middle:.2f} processors while they ran "
-            f"({min(took):.2f} to {max(took):.2f})."
-        )
+        middle = f"{statistics.median(took):.2f} processors while they ran"
+        return f"The load and the server behind took {middle} ({min(took):.2f} to {max(took):.2f})."
+
+    def render_idle(self) -> str:
+        """How many processors nobody took, in one sentence; empty if that was not noted.
+
+        It names the cells where one process of a side was at its end, and the machine was not.
+        """
+        idle = self._values(IDLE)
+        if not idle:
+            return ""
+        left = [
+            f"{side} in {series.title.replace(IDLE, '')} ({middle:.2f})"
+            for series in self.series
+            if series.measure.endswith(IDLE)
+            for side, values in series.sides.items()
+            if (middle := statistics.median(values)) >= MUCH_IDLE
+        ]
+        told = f"; {MUCH_IDLE} and more: {', '.join(left)}" if left else ""
+        spread = f"{min(idle):.2f} to {max(idle):.2f}"
+        return f"Processors idle meanwhile: {statistics.median(idle):.2f} ({spread}){told}."
+
+    def _values(self, ending: str) -> list[float]:
+        found = [one for one in self.series if one.measure.endswith(ending)]
+        return [value for one in found for values in one.sides.values() for value in values]
 
 
 def _cell(series: Series, side: str, baseline: str) -> str:

@@ -26,12 +26,14 @@ class Options:
     """`only`: words, one of which a measure's name must hold; all measures if there is none.
 
     `ours`: variables that every program of the router gets beside those of its scene.
+    `load_processes`: how many make the load; None: as many as bring most out of a side.
     """
 
     rounds: int
     seconds: float
     only: tuple[str, ...]
     ours: dict[str, str]
+    load_processes: int | None = None
 
     @property
     def few_rounds(self) -> int:
@@ -50,6 +52,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options that the suite and each of its modules have."""
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each load")
+    parser.add_argument(
+        "--load-processes", type=int, metavar="N", help="instead of what brings most out of a side"
+    )
     parser.add_argument("--only", action="append", default=[], help="measures that hold this word")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="for ours alone"
@@ -64,7 +69,13 @@ def read_options(found: argparse.Namespace) -> Options:
     compileall.compile_dir(str(Path(egress_router.__file__).parent), quiet=2)
     # As shipped: the lab by itself gives a daemon one process, for the sake of tests.
     ours = {"EGRESS_WORKERS": "auto", **dict(pair.partition("=")[::2] for pair in found.set)}
-    return Options(rounds=found.rounds, seconds=found.seconds, only=tuple(found.only), ours=ours)
+    return Options(
+        rounds=found.rounds,
+        seconds=found.seconds,
+        only=tuple(found.only),
+        ours=ours,
+        load_processes=found.load_processes,
+    )
 
 
 def run_alone(measure: Measure, description: str | None) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.machine import KIB, observe_memory_bytes
-from bench.results import LESS, OF_THE_LOAD
+from bench.results import IDLE, LESS, OF_THE_LOAD
 from bench.run import say
 
 if TYPE_CHECKING:
@@ -135,8 +135,8 @@ class Scene:
             self._note(f"{name}: failed", target, seen.failed, better=LESS, at=at)
 
     def _note_load(self, name: str, target: Target, seen: Loaded, at: At | None) -> None:
-        if seen.own:
-            self._note(f"{name}{OF_THE_LOAD}", target, seen.own, better=LESS, at=at)
+        self._note(f"{name}{OF_THE_LOAD}", target, seen.own, better=LESS, at=at)
+        self._note(f"{name}{IDLE}", target, seen.idle, better=LESS, at=at)
 
     def _note(  # noqa: PLR0913 - see Topic.note
         self,

@@ -36,7 +36,7 @@ def main() -> int:
         # The partner names itself to a caller; it stands where the load's server would.
         lab.start_nameserver(*dns.RECORDS)
         run_init(lab, dns.INIT)
-        load = Generator(lab, folder, options.seconds)
+        load = Generator(lab, folder, options)
         lab.process("server").stop()
         lab.start_partner(tcp=(SERVER_PORT,))
         scene = Scene(lab=lab, folder=folder, load=load, topic=topic, options=options)

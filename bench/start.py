@@ -52,7 +52,7 @@ def measure(options: Options) -> Topic:
     )
     with scratch() as folder, Lab(LabSpec(cni=Cni.BRIDGE, family=Family.V4)) as lab:
         lab.start_nameserver(f"{http.NAME}. 60 IN A {ADDRESSES.partner.v4}", *dns.RECORDS)
-        load = Generator(lab, folder, options.seconds)
+        load = Generator(lab, folder, options)
         scene = Scene(lab=lab, folder=folder, load=load, topic=topic, options=options)
         for turn in range(options.rounds):
             say(f"start: round {turn + 1} of {options.rounds}")

@@ -1,5 +1,7 @@
 /* Load that nothing in Debian makes: tunnels opened, filled and counted, at little cost of its own.
  *
+ *   tunnels [-PROCESSES] serve|open|fill|hold|wait ...
+ *
  *   tunnels serve PORT
  *       Answers "G..." with a small HTTP answer and closes; "B" with zeros until hung up on; any
  *       other byte with itself.
@@ -16,32 +18,44 @@
  *   tunnels wait ADDRESS PORT SECONDS
  *       Ends when the port accepts a connection, or with 1 after so many seconds.
  *
+ * `serve`, `open` and `fill` are so many processes, one for each processor if nothing else is said:
+ * a single one is at its end where the kernel's forwarding is not. The kernel deals a server's
+ * connections out among its processes (SO_REUSEPORT); places, streams and RATE are shared out.
+ *
  * One JSON object on standard output: what was done each second, how long the middle and the slowest
- * hundredth took (ms), what failed, and the processor time of this very process.
+ * hundredth took (ms), what failed, and the processor time of all these processes.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 enum { CONNECTING, ASKING, OPEN, FILLING };
-enum { DESCRIPTORS = 1 << 16, EVENTS = 256, CHUNK = 1 << 20, TIMES = 1 << 22 };
+enum { DESCRIPTORS = 1 << 16, EVENTS = 256, CHUNK = 1 << 20, TIMES = 1 << 20 };
+
+struct found { /* what one process of a load leaves in memory that all share */
+    double rate;
+    long done, failed;
+    float times[TIMES];
+};
 
 static int state[DESCRIPTORS];
 static double began[DESCRIPTORS];
-static float times[TIMES];
 static char scratch[CHUNK];
 static const char REQUEST[] = "GET /small HTTP/1.0\r\nHost: x\r\n\r\n";
 static const char ANSWER[] =
@@ -63,23 +77,36 @@ static void watch(int poll, int how, int descriptor, unsigned events) {
     if (epoll_ctl(poll, how, descriptor, &event) < 0) die("epoll_ctl");
 }
 
+static pid_t forked(void) {
+    pid_t parent = getpid(), child = fork();
+    if (child < 0) die("fork");
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != parent) _exit(1);
+    }
+    return child;
+}
+
 static struct sockaddr_in endpoint(const char *address, int port) {
     struct sockaddr_in where = {.sin_family = AF_INET, .sin_port = htons(port)};
     if (inet_pton(AF_INET, address, &where.sin_addr) != 1) die("address");
     return where;
 }
 
-static void serve(int port) {
+static int listening(int port) {
     struct sockaddr_in where = endpoint("0.0.0.0", port);
-    int on = 1, zeros = memfd_create("zeros", 0), poll = epoll_create1(0);
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    int on = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    setsockopt(listener, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
     setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (bind(listener, (void *)&where, sizeof where) < 0 || listen(listener, 4096) < 0) die("bind");
+    return listener;
+}
+
+static void serve(int listener) {
+    int zeros = memfd_create("zeros", 0), poll = epoll_create1(0);
     if (ftruncate(zeros, CHUNK) < 0) die("ftruncate");
     watch(poll, EPOLL_CTL_ADD, listener, EPOLLIN);
-    puts("ready");
-    fflush(stdout);
     for (;;) {
         struct epoll_event events[EVENTS];
         int count = epoll_wait(poll, events, EVENTS, -1);
@@ -112,6 +139,30 @@ static void serve(int port) {
     }
 }
 
+static void serve_all(int port, int processes) {
+    int listeners[processes];
+    pid_t children[processes];
+    sigset_t ends;
+    for (int i = 0; i < processes; i++) listeners[i] = listening(port);
+    sigemptyset(&ends);
+    sigaddset(&ends, SIGTERM);
+    sigaddset(&ends, SIGINT);
+    sigaddset(&ends, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &ends, NULL);
+    for (int i = 0; i < processes; i++) {
+        if ((children[i] = forked())) continue;
+        for (int other = 0; other < processes; other++)
+            if (other != i) close(listeners[other]);
+        serve(listeners[i]);
+    }
+    for (int i = 0; i < processes; i++) close(listeners[i]);
+    puts("ready");
+    fflush(stdout);
+    sigwaitinfo(&ends, NULL);
+    for (int i = 0; i < processes; i++) kill(children[i], SIGKILL);
+    while (wait(NULL) > 0) continue; /* the port is free when this process is gone */
+}
+
 static void begin(int poll, const struct sockaddr_in *where, double due) {
     int on = 1, peer = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     if (peer < 0 || peer >= DESCRIPTORS) die("socket");
@@ -128,29 +179,19 @@ static int ascending(const void *one, const void *other) {
     return (a > b) - (a < b);
 }
 
-static void report(double rate, long done, long failed) {
-    struct rusage used;
-    getrusage(RUSAGE_SELF, &used);
-    long kept = done < TIMES ? done : TIMES;
-    qsort(times, kept, sizeof *times, ascending);
-    printf("{\"rate\": %.3f, \"failed\": %ld, \"p50\": %.4f, \"p99\": %.4f, \"own_cpu_s\": %.3f}\n",
-           rate, failed, kept ? times[kept / 2] : 0, kept ? times[kept * 99 / 100] : 0,
-           used.ru_utime.tv_sec + used.ru_stime.tv_sec +
-               (used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6);
-}
-
 static int opening_of(const char *target, char *opening, int size) {
     if (!strcmp(target, "-")) return 0;
     return snprintf(opening, size, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", target, target);
 }
 
-static void load(const struct sockaddr_in *where, const char *target, double seconds, int places,
-                 int filling, double rate) {
+static void load(const struct sockaddr_in *where, const char *target, double started,
+                 double seconds, int places, int filling, double rate, double offset,
+                 struct found *found) {
     char opening[1024] = "", asked[1024];
     int poll = epoll_create1(0), url = !strncmp(target, "http://", 7);
     int length = url ? 0 : opening_of(target, opening, sizeof opening), tunnel = length > 0;
     long done = 0, failed = 0, started_ones = 0;
-    double bytes = 0, started = now(), end = started + seconds, at = started;
+    double bytes = 0, end = started + seconds, at = started;
     const char *first = filling ? "B" : REQUEST;
     if (url) {
         int host = strcspn(target + 7, "/");
@@ -161,10 +202,10 @@ static void load(const struct sockaddr_in *where, const char *target, double sec
     for (int i = 0; i < places && !rate; i++) begin(poll, where, now());
     while ((at = now()) < end) {
         struct epoll_event events[EVENTS];
-        double due = started + started_ones / (rate ? rate : 1);
+        double due = started + offset + started_ones / (rate ? rate : 1);
         while (rate && due <= at && started_ones - done - failed < places) {
             begin(poll, where, due);
-            due = started + ++started_ones / rate;
+            due = started + offset + ++started_ones / rate;
         }
         int count = epoll_wait(poll, events, EVENTS, rate ? 1 : 100);
         for (int i = 0; i < count; i++) {
@@ -199,13 +240,55 @@ static void load(const struct sockaddr_in *where, const char *target, double sec
                     whole = got == 0 && state[peer] == FILLING;
                 }
             }
-            if (whole && done < TIMES) times[done] = (now() - began[peer]) * 1e3;
+            if (whole && done < TIMES) found->times[done] = (now() - began[peer]) * 1e3;
             whole ? done++ : failed++;
             close(peer);
             if (!rate) begin(poll, where, now());
         }
     }
-    report((filling ? bytes : done) / (at - started), done, failed);
+    found->rate = (filling ? bytes : done) / (at - started);
+    found->done = done;
+    found->failed = failed;
+}
+
+static void report(struct found *all, int processes) {
+    struct rusage used;
+    struct found sum = {0};
+    long kept = 0;
+    float *times = all->times; /* those of the others are moved up behind the first one's */
+    for (int i = 0; i < processes; i++) {
+        long some = all[i].done < TIMES ? all[i].done : TIMES;
+        sum.rate += all[i].rate;
+        sum.failed += all[i].failed;
+        memmove(times + kept, all[i].times, some * sizeof *times);
+        kept += some;
+    }
+    getrusage(RUSAGE_CHILDREN, &used);
+    qsort(times, kept, sizeof *times, ascending);
+    printf("{\"rate\": %.3f, \"failed\": %ld, \"p50\": %.4f, \"p99\": %.4f, \"own_cpu_s\": %.3f}\n",
+           sum.rate, sum.failed, kept ? times[kept / 2] : 0, kept ? times[kept * 99 / 100] : 0,
+           used.ru_utime.tv_sec + used.ru_stime.tv_sec +
+               (used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6);
+}
+
+static int load_all(const struct sockaddr_in *where, const char *target, double seconds, int places,
+                    int filling, double rate, int processes) {
+    if (processes > places) processes = places;
+    struct found *all = mmap(NULL, processes * sizeof *all, PROT_READ | PROT_WRITE,
+                             MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (all == MAP_FAILED) die("mmap");
+    double started = now();
+    for (int i = 0; i < processes; i++) {
+        if (forked()) continue;
+        int share = places * (i + 1) / processes - places * i / processes;
+        load(where, target, started, seconds, share, filling, rate / processes,
+             rate ? i / rate : 0, &all[i]);
+        _exit(0);
+    }
+    for (int status; wait(&status) > 0;)
+        if (status) return 1; /* it said why; the others end with this process */
+    report(all, processes);
+    return 0;
 }
 
 static int patient(const struct sockaddr_in *where) {
@@ -261,13 +344,21 @@ int main(int count, char **words) {
     getrlimit(RLIMIT_NOFILE, &all);
     all.rlim_cur = all.rlim_max;
     setrlimit(RLIMIT_NOFILE, &all);
+    cpu_set_t processors;
+    int processes = sched_getaffinity(0, sizeof processors, &processors) ? 1 : CPU_COUNT(&processors);
+    if (count > 1 && words[1][0] == '-') {
+        processes = atoi(words[1] + 1);
+        count--;
+        words++;
+    }
+    if (processes < 1) count = 0;
     if (count == 3 && !strcmp(words[1], "serve")) {
-        serve(atoi(words[2]));
+        serve_all(atoi(words[2]), processes);
+        return 0;
     } else if (count >= 7 && (!strcmp(words[1], "open") || !strcmp(words[1], "fill"))) {
         struct sockaddr_in where = endpoint(words[2], atoi(words[3]));
-        load(&where, words[4], atof(words[5]), atoi(words[6]), words[1][0] == 'f',
-             count > 7 ? atof(words[7]) : 0);
-        return 0;
+        return load_all(&where, words[4], atof(words[5]), atoi(words[6]), words[1][0] == 'f',
+                        count > 7 ? atof(words[7]) : 0, processes);
     } else if (count >= 6 && !strcmp(words[1], "hold")) {
         struct sockaddr_in where = endpoint(words[2], atoi(words[3]));
         hold(&where, words[4], count - 5, words + 5);

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import socket
 import subprocess
 import sys
+import time
+from typing import TYPE_CHECKING
 
 import pytest
 
 from bench.__main__ import TOPICS
-from bench.machine import observe_memory_bytes, observe_tree
+from bench.load import compile_tunnels
+from bench.machine import PROCESSORS, observe_idle_s, observe_memory_bytes, observe_tree
 from bench.report import README, render_topic, replace_tables
-from bench.results import LESS, OF_THE_LOAD, Topic, from_json, to_json
+from bench.results import IDLE, LESS, OF_THE_LOAD, Topic, from_json, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 OPTIONS = {"rounds": 2, "seconds": 1.0, "ours": {"EGRESS_WORKERS": "1"}}
 
@@ -49,6 +58,20 @@ def test_what_the_load_takes_is_told_and_is_no_row(topic: Topic) -> None:
     """A reader can see whether the load was the limit."""
     assert OF_THE_LOAD not in topic.render()
     assert "took 0.25 processors" in topic.render_load()
+
+
+def test_where_one_process_was_the_limit_is_told(topic: Topic) -> None:
+    """Of processors that nobody took: those cells by name that left half a one, and no row."""
+    assert topic.render_idle() == ""
+    for peer, ours in ((0.75, 0.1), (0.5, 0.0)):
+        topic.note(f"rate{IDLE}", "peer", peer, at=(10, "ports"))
+        topic.note(f"rate{IDLE}", "ours", ours, at=(10, "ports"))
+    assert IDLE not in topic.render()
+    assert topic.render_idle() == (
+        "Processors idle meanwhile: 0.30 (0.00 to 0.75); "
+        "0.5 and more: peer in rate, 10 ports (0.62)."
+    )
+    assert topic.render_idle() in render_topic(topic, {"Linux": "6"}, OPTIONS)
 
 
 def test_tables_can_be_made_again_from_the_json(topic: Topic) -> None:
@@ -94,3 +117,67 @@ def test_a_tree_holds_children_and_theirs() -> None:
         assert observe_tree(parent.pid) == (parent.pid, child)
         assert observe_memory_bytes(parent.pid) > observe_memory_bytes(child) > 0
         parent.communicate()
+
+
+def test_idle_time_is_told_of_all_processors_together() -> None:
+    """No more passes in a second than there are processors; none of it is ever taken back."""
+    began, before = time.monotonic(), observe_idle_s()
+    for _ in range(1000):
+        after = observe_idle_s()
+        assert before <= after
+    machine = os.cpu_count() or 1
+    assert machine >= PROCESSORS
+    assert after - before <= (time.monotonic() - began) * machine + 0.1
+
+
+@pytest.fixture(scope="module")
+def tunnels(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The load generator, compiled."""
+    if shutil.which("gcc") is None:
+        pytest.skip("needs gcc")
+    return compile_tunnels(tmp_path_factory.mktemp("tunnels"))
+
+
+@pytest.fixture
+def port(tunnels: str) -> Iterator[int]:
+    """A server of two processes on loopback; it leaves none of them behind."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    argv = (tunnels, "-2", "serve", str(port))
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"ready\n"
+        assert len(observe_tree(server.pid)) == 3
+        yield port
+        server.terminate()
+        assert server.wait(10) == 0
+    with socket.create_server(("127.0.0.1", port)):
+        """The port is free at once."""
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_a_load_is_the_sum_of_its_processes(tunnels: str, port: int, processes: int) -> None:
+    """Paced, so that it is known what comes out: the rate is shared out, and not multiplied."""
+    argv = (tunnels, f"-{processes}", "open", "127.0.0.1", str(port), "-", "1", "64", "60")
+    done = subprocess.run(argv, capture_output=True, check=True, timeout=30)
+    seen = json.loads(done.stdout)
+    assert seen["failed"] == 0
+    assert 30 <= seen["rate"] <= 63
+    assert 0 < seen["p50"] <= seen["p99"] < 1000
+    assert 0 < seen["own_cpu_s"] < 1
+
+
+def test_a_load_has_no_more_processes_than_places(tunnels: str, port: int) -> None:
+    """One stream is one stream, however many processors there are."""
+    argv = (tunnels, "-9", "fill", "127.0.0.1", str(port), "-", "0.2", "1")
+    done = subprocess.run(argv, capture_output=True, check=True, timeout=30)
+    assert json.loads(done.stdout)["rate"] > 0
+
+
+def test_a_load_that_cannot_go_on_is_no_figure(tunnels: str, port: int) -> None:
+    """A process that died would be missing in the sum."""
+    argv = (tunnels, "-2", "open", "255.255.255.255", str(port), "-", "1", "4")
+    done = subprocess.run(argv, capture_output=True, check=False, timeout=30)
+    assert done.returncode == 1
+    assert done.stdout == b""
+    assert b"connect:" in done.stderr
