@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING
 from egress_router.net.dial_errors import DialCause, DialError, Failure, cause_of
 from egress_router.net.egress import bind_to
 from egress_router.net.endpoint import family_of, socket_address, tune_stream
+from egress_router.net.health import Health  # noqa: TC001 (of a field)
+from egress_router.net.poller import Poller  # noqa: TC001 (of a field)
 
 if TYPE_CHECKING:
     import asyncio
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
 
     from egress_router.net.egress import Egress
     from egress_router.net.endpoint import IPAddress
-    from egress_router.net.health import Health
-    from egress_router.net.poller import Poller
 
 STAGGER_S = 0.25  # RFC 8305, section 5: Connection Attempt Delay
 DIAL_S = 10.0  # all attempts together; the originals' connect timeout
