@@ -214,7 +214,7 @@ def test_low_port_names_the_sysctl(monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("egress_router.net.listen._open", refuse)
+    monkeypatch.setattr(socket.socket, "bind", refuse)
     with pytest.raises(KernelError, match=r"port 53.*net\.ipv4\.ip_unprivileged_port_start=0"):
         open_listeners(LOCAL, 53)
 
