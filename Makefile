@@ -13,8 +13,11 @@ BROWSER := chromium
 COMPILER := gcc libc6-dev python3-dev
 PEERS   := wrk squid tinyproxy haproxy gcc libc6-dev
 
-# A good part of the tests again, against the compiled package; two minutes.
-AGAIN   := tests/unit/test_compiled.py tests/loopback
+# Once more, against the compiled package: what its modules are for, in less than two minutes.
+AGAIN   := tests/unit/test_compiled.py tests/unit/test_main.py tests/loopback \
+           $(addprefix tests/unit/,net policy modes service) \
+           $(addprefix tests/netns/http/test_,exchange.py life.py smuggling.py tunnel.py) \
+           $(addprefix tests/netns/dns/test_,forwarding.py workers.py)
 
 # `make images`: where they go, what they are built on (unset: what the Containerfiles name), by what.
 REGISTRY ?= quay.io/egress-router
