@@ -6,7 +6,7 @@
    would send elsewhere is not sent at all.
 3. Raw sockets and one handler for each attempt. There is no transport whose cancelled creation
    could close a descriptor that is someone else's by then, no task for each attempt, and no name
-   ever reaches getaddrinfo. Whether a connection is there is asked of connect itself, once more.
+   ever reaches getaddrinfo. Keepalive is the business of whoever holds the connection for long.
 4. Addresses that failed lately come last (health.py).
 """
 
@@ -15,16 +15,16 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, zip_longest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
+from egress_router.net.deadlines import Deadlines
 from egress_router.net.dial_errors import DialCause, DialError, Failure, cause_of
 from egress_router.net.egress import bind_to
-from egress_router.net.endpoint import family_of, socket_address, tune_stream
-from egress_router.net.health import Health  # noqa: TC001 (of a field)
-from egress_router.net.poller import Poller  # noqa: TC001 (of a field)
+from egress_router.net.endpoint import family_of, open_stream, socket_address, tune_stream
+from egress_router.net.poller import BROKEN, READABLE, WRITABLE
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
     from egress_router.net.egress import Egress
     from egress_router.net.endpoint import IPAddress
+    from egress_router.net.health import Health
+    from egress_router.net.poller import Poller
+
+    OnEnd: TypeAlias = Callable[["Dial", socket.SocketType | DialError], object]
 
 STAGGER_S = 0.25  # RFC 8305, section 5: Connection Attempt Delay
 DIAL_S = 10.0  # all attempts together; the originals' connect timeout
@@ -46,24 +50,26 @@ class DialLimits:
     tries: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Dialler:
     """Connects; what it needs beside the addresses."""
 
-    poller: Poller
-    health: Health
-    limits: DialLimits = field(default_factory=DialLimits)
+    __slots__ = ("deadlines", "health", "limits", "poller")
+
+    def __init__(self, *, poller: Poller, health: Health, limits: DialLimits | None = None) -> None:
+        self.poller = poller
+        self.health = health
+        self.limits = limits or DialLimits()
+        self.deadlines = Deadlines(poller.loop, self.limits.dial_s)
 
     async def dial(
         self, addresses: Sequence[IPAddress], port: int, egress: Egress
-    ) -> socket.socket:
+    ) -> socket.SocketType:
         """A connected, non-blocking stream socket to one of the addresses; the caller owns it.
 
         The order of the addresses counts, within each family; the first one's family goes first.
         Raises DialError. A cancelled dial leaves no socket behind.
         """
-        done: asyncio.Future[socket.socket] = self.poller.loop.create_future()
-
+        done: asyncio.Future[socket.SocketType] = self.poller.loop.create_future()
         on_end = partial(_settle, self.poller, done)
         attempts = self.start(addresses, port, egress, on_end)
         try:
@@ -84,25 +90,28 @@ class Dialler:
         addresses: Sequence[IPAddress],
         port: int,
         egress: Egress,
-        on_end: Callable[[socket.socket | DialError], object],
+        on_end: OnEnd,
     ) -> Dial:
         """The same without a task: `on_end` is called once, perhaps within this call.
 
-        It gets the connected socket, which is its own then, or the error.
+        It gets the dial, and the connected socket, which is its own then, or the error.
         """
-        usable = [address for address in addresses if egress.bound(address.version) is not None]
+        usable = [address for address in addresses if egress.source_for(address) is not None]
         ordered = self.health.order(interleave(usable), port)[: self.limits.tries]
         attempts = Dial(self, ordered, port, egress)
         if usable:
             attempts.start(on_end)
         else:
             missing = (Failure(address=one, cause=DialCause.NO_SOURCE) for one in addresses)
-            on_end(DialError(port, tuple(missing)))
+            on_end(attempts, DialError(port, tuple(missing)))
         return attempts
 
 
 def _settle(
-    poller: Poller, done: asyncio.Future[socket.socket], result: socket.socket | DialError
+    poller: Poller,
+    done: asyncio.Future[socket.SocketType],
+    _dial: Dial,
+    result: socket.SocketType | DialError,
 ) -> None:
     if done.done():  # cancelled, and whoever waits has not had its turn yet
         if not isinstance(result, DialError):
@@ -127,9 +136,14 @@ def interleave(addresses: Sequence[IPAddress]) -> tuple[IPAddress, ...]:
 
 
 class Dial:
-    """All attempts of one dial; made by `Dialler.start`."""
+    """All attempts of one dial; made by `Dialler.start`.
+
+    In `on_end`: `address` is the winner's, None if there is none, and `read_out` tells that nothing
+    has come from it yet (see `Carrier.carry`).
+    """
 
     __slots__ = (
+        "_deadlines",
         "_egress",
         "_end",
         "_failures",
@@ -140,7 +154,9 @@ class Dial:
         "_on_end",
         "_open",
         "_poller",
-        "_port",
+        "address",
+        "port",
+        "read_out",
     )
 
     def __init__(
@@ -149,19 +165,24 @@ class Dial:
         self._poller = dialler.poller
         self._health = dialler.health
         self._limits = dialler.limits
+        self._deadlines = dialler.deadlines
         self._left = list(reversed(addresses))
-        self._port = port
+        self.port = port
         self._egress = egress
-        self._open: dict[int, tuple[IPAddress, socket.socket]] = {}  # in the order of their start
+        self._open: dict[
+            int, tuple[IPAddress, socket.SocketType]
+        ] = {}  # in the order of their start
         self._failures: list[Failure] = []
-        self._end: asyncio.TimerHandle | None = None
+        self._end = 0  # the number of our deadline
         self._next: asyncio.TimerHandle | None = None
-        self._on_end: Callable[[socket.socket | DialError], object] | None = None
+        self._on_end: OnEnd | None = None
+        self.address: IPAddress | None = None
+        self.read_out = False
 
-    def start(self, on_end: Callable[[socket.socket | DialError], object]) -> None:
+    def start(self, on_end: OnEnd) -> None:
         """Begins; only `Dialler.start` calls this."""
         self._on_end = on_end
-        self._end = self._poller.loop.call_later(self._limits.dial_s, self._time_out)
+        self._end = self._deadlines.set(self._time_out)
         self._start_next()
 
     def cancel(self) -> None:
@@ -174,9 +195,12 @@ class Dial:
         while self._left and self._on_end is not None:
             address = self._left.pop()
             try:
-                self._start(address)
+                code = self._start(address)
             except OSError as error:
                 self._note(address, cause_of(error))
+                continue
+            if code:
+                self._note(address, cause_of(OSError(code, os.strerror(code))))
                 continue
             if self._left and self._on_end is not None:
                 self._next = self._poller.loop.call_later(self._limits.stagger_s, self._start_next)
@@ -184,36 +208,36 @@ class Dial:
         if not self._open:
             self._finish(None)
 
-    def _start(self, address: IPAddress) -> None:
-        sock = socket.socket(
-            family_of(address), socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-        )
+    def _start(self, address: IPAddress) -> int:
+        """Begins one attempt; 0, or the error number of `connect`. Raises OSError as well."""
+        sock = open_stream(family_of(address))
         try:
             bind_to(sock, self._egress, address)
             tune_stream(sock)
-            try:
-                sock.connect(socket_address(address, self._port))
-            except BlockingIOError as error:
-                if error.errno != errno.EINPROGRESS:
-                    raise
+            code = sock.connect_ex(socket_address(address, self.port))
+            if code == errno.EINPROGRESS:
                 descriptor = sock.fileno()
                 self._poller.watch(descriptor, self._on_edge)
                 self._open[descriptor] = (address, sock)
-                return
+                return 0
         except BaseException:
             sock.close()
             raise
-        self._win(address, sock)
+        if code:
+            sock.close()
+        else:
+            self._win(address, sock)
+        return code
 
-    def _on_edge(self, descriptor: int, _events: int) -> None:
+    def _on_edge(self, descriptor: int, events: int) -> None:
         attempt = self._open.get(descriptor)
         if attempt is None:
             return  # it has won, and its new owner has not taken it over yet
         address, sock = attempt
-        code = sock.connect_ex(socket_address(address, self._port))
-        if code == errno.EALREADY:
+        if not events & WRITABLE:
             return
-        if code not in (0, errno.EISCONN):
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if events & BROKEN else 0
+        if code:
             del self._open[descriptor]
             discard(self._poller, sock)
             self._note(address, cause_of(OSError(code, os.strerror(code))))
@@ -224,12 +248,14 @@ class Dial:
         for other, (earlier, _) in self._open.items():
             if other == descriptor:
                 break
-            self._health.note_failed(earlier, self._port)
+            self._health.note_failed(earlier, self.port)
         del self._open[descriptor]
+        self.read_out = not events & READABLE
         self._win(address, sock)
 
-    def _win(self, address: IPAddress, sock: socket.socket) -> None:
-        self._health.note_alive(address, self._port)
+    def _win(self, address: IPAddress, sock: socket.SocketType) -> None:
+        self._health.note_alive(address, self.port)
+        self.address = address
         self._finish(sock)
 
     def _time_out(self) -> None:
@@ -241,21 +267,19 @@ class Dial:
         self._failures.append(Failure(address=address, cause=cause))
         # What is wrong on our side says nothing about the address.
         if cause in (DialCause.REFUSED, DialCause.UNREACHABLE, DialCause.TIMED_OUT):
-            self._health.note_failed(address, self._port)
+            self._health.note_failed(address, self.port)
 
-    def _finish(self, winner: socket.socket | None) -> None:
+    def _finish(self, winner: socket.SocketType | None) -> None:
         on_end, self._on_end = self._on_end, None
         self._clear()
         if on_end is not None:
-            on_end(winner or DialError(self._port, tuple(self._failures)))
+            on_end(self, winner or DialError(self.port, tuple(self._failures)))
         elif winner is not None:
             discard(self._poller, winner)
 
     def _clear(self) -> None:
         self._stop_waiting()
-        if self._end is not None:
-            self._end.cancel()
-            self._end = None
+        self._deadlines.take_back(self._end)
         for _, sock in self._open.values():
             discard(self._poller, sock)
         self._open.clear()
@@ -266,7 +290,7 @@ class Dial:
             self._next = None
 
 
-def discard(poller: Poller, sock: socket.socket) -> None:
+def discard(poller: Poller, sock: socket.SocketType) -> None:
     """Closes a connected socket that nobody has taken over."""
     poller.forget(sock.fileno())
     sock.close()

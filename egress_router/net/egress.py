@@ -6,18 +6,21 @@ import errno
 import fcntl
 import socket
 import struct
+import time
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 from egress_router.net.endpoint import socket_address
 
 if TYPE_CHECKING:
-    from ipaddress import IPv4Address, IPv6Address
+    from ipaddress import IPv6Address
 
     from egress_router.net.endpoint import IPAddress, SocketAddress
 
 _SIOCGIFFLAGS = 0x8913  # linux/sockios.h
 _IFF_UP, _IFF_RUNNING = 0x1, 0x40  # linux/if.h
+LATELY_S = 0.02  # a busy proxy would ask for each connection, at the cost of a system call
 _IFREQ = struct.Struct("16sH22x")  # name and flags of struct ifreq, netdevice(7)
 _IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h; Python has the name from 3.12 on
 
@@ -34,25 +37,25 @@ class Egress:
     link: str | None = None
     # As the system calls take them: made once, used for every connection.
     device: bytes | None = field(init=False, repr=False)
-    _bound: dict[int, SocketAddress] = field(init=False, repr=False, compare=False)
+    _bound: tuple[SocketAddress | None, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         device = None if self.link is None else self.link.encode() + b"\0"
         sources = (self.source4, self.source6)
-        bound = {one.version: socket_address(one, 0) for one in sources if one is not None}
+        bound = tuple(None if one is None else socket_address(one, 0) for one in sources)
         object.__setattr__(self, "device", device)
         object.__setattr__(self, "_bound", bound)
 
     def source_for(self, address: IPAddress) -> IPAddress | None:
         """The source of the address's family."""
-        return self.source4 if address.version == 4 else self.source6
+        return self.source4 if isinstance(address, IPv4Address) else self.source6
 
-    def bound(self, version: int) -> SocketAddress | None:
-        """The family's source as `bind` takes it, the port left open."""
-        return self._bound.get(version)
+    def bound(self, address: IPAddress) -> SocketAddress | None:
+        """The source of the address's family as `bind` takes it, the port left open."""
+        return self._bound[0 if isinstance(address, IPv4Address) else 1]
 
 
-def bind_to(sock: socket.socket, egress: Egress, address: IPAddress) -> None:
+def bind_to(sock: socket.SocketType, egress: Egress, address: IPAddress) -> None:
     """Ties a socket to the link and to the source of the address's family; the port stays open.
 
     The kernel picks the port at connect, when it knows the whole four-tuple: without that option
@@ -60,7 +63,7 @@ def bind_to(sock: socket.socket, egress: Egress, address: IPAddress) -> None:
     """
     if egress.device is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, egress.device)
-    source = egress.bound(address.version)
+    source = egress.bound(address)
     if source is None:
         return
     sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
@@ -75,13 +78,25 @@ def bind_to(sock: socket.socket, egress: Egress, address: IPAddress) -> None:
 class LinkProbe:
     """Asks the kernel whether a link carries anything, in a microsecond and without privilege."""
 
-    __slots__ = ("_sock",)
+    __slots__ = ("_good_until", "_sock")
 
     def __init__(self) -> None:
-        self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._sock = socket.SocketType(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._good_until = 0.0
+
+    def carried_lately(self, link: str) -> bool:
+        """Whether the link carries, or did so within the last 20 ms."""
+        now = time.monotonic()
+        if now < self._good_until:
+            return True
+        if self.trouble(link):
+            return False
+        self._good_until = now + LATELY_S
+        return True
 
     def trouble(self, link: str) -> str:
         """`macvlan0 is down`, or empty if it is up and has its carrier."""
+        self._good_until = 0.0
         try:
             answer = fcntl.ioctl(self._sock, _SIOCGIFFLAGS, _IFREQ.pack(link.encode(), 0))
         except OSError as error:

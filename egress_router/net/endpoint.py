@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import struct
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 IPAddress: TypeAlias = IPv4Address | IPv6Address
 SocketAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
@@ -18,23 +19,47 @@ KEEPALIVE_IDLE_S = 60
 KEEPALIVE_INTERVAL_S = 10
 KEEPALIVE_PROBES = 6
 
-_STREAM_OPTIONS = (
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+_KEEPALIVE_OPTIONS = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES),
-    # Urgent data stays in its place in the stream, so that a relay passes every byte on.
-    (socket.SOL_SOCKET, socket.SO_OOBINLINE, 1),
 )
 
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER, on, 0 s: close sends RST
 
 
-def family_of(address: IPAddress) -> socket.AddressFamily:
-    """AF_INET or AF_INET6."""
-    return socket.AF_INET if address.version == 4 else socket.AF_INET6
+_AF_INET: Final = int(socket.AF_INET)
+_AF_INET6: Final = int(socket.AF_INET6)
+_STREAM: Final = int(socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+_NEW_STREAM: Final = int(_STREAM | socket.SOCK_CLOEXEC)
+
+
+def open_stream(family: int) -> socket.SocketType:
+    """A non-blocking TCP socket of one of the families AF_INET and AF_INET6.
+
+    The interpreter's own type: `socket.socket` adds files and enumerations to it, at a cost that
+    shows when there is a socket for each connection of a proxy.
+    """
+    return socket.SocketType(family, _NEW_STREAM)
+
+
+def accept_stream(
+    listener: socket.SocketType, family: int
+) -> tuple[socket.SocketType, tuple[str, int]]:
+    """The next connection, non-blocking, and its peer's address and port; raises OSError.
+
+    What `socket.socket.accept` does, of which the method here is the part that calls the kernel.
+    """
+    descriptor, peer = listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+    os.set_blocking(descriptor, False)
+    return socket.SocketType(family, _STREAM, 0, descriptor), peer[:2]
+
+
+def family_of(address: IPAddress) -> int:
+    """AF_INET or AF_INET6, as plain numbers."""
+    return _AF_INET if isinstance(address, IPv4Address) else _AF_INET6
 
 
 def socket_address(address: IPAddress, port: int) -> SocketAddress:
@@ -52,7 +77,9 @@ def socket_address(address: IPAddress, port: int) -> SocketAddress:
 @lru_cache(maxsize=4096)
 def _plain_socket_address(address: IPAddress, port: int) -> SocketAddress:
     """Remembered: writing an address out costs more than the system call that takes it."""
-    return (str(address), port) if address.version == 4 else (str(address), port, 0, 0)
+    if isinstance(address, IPv4Address):
+        return (str(address), port)
+    return (str(address), port, 0, 0)
 
 
 def render_endpoint(host: object, port: int) -> str:
@@ -61,13 +88,28 @@ def render_endpoint(host: object, port: int) -> str:
     return f"[{text}]:{port}" if ":" in text else f"{text}:{port}"
 
 
-def arm_reset(sock: socket.socket) -> None:
+def arm_reset(sock: socket.SocketType) -> None:
     """Has the next close send RST: the peer must not take what it got for all."""
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
 
-def tune_stream(sock: socket.socket) -> None:
-    """Sets no-delay, keepalive and in-line urgent data; connections inherit it from a listener."""
-    for level, option, value in _STREAM_OPTIONS:
+def push(sock: socket.SocketType) -> None:
+    """Sends what MSG_MORE has held back (tcp(7): setting TCP_NODELAY flushes)."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def tune_stream(sock: socket.SocketType) -> None:
+    """Sets no-delay, and urgent data in its place in the stream, so that a relay passes it on.
+
+    Connections inherit this and `keep_alive` from their listener.
+    """
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+
+
+def keep_alive(sock: socket.SocketType) -> None:
+    """Has the kernel ask a silent peer whether it lives; the silence so far counts (tcp(7))."""
+    for level, option, value in _KEEPALIVE_OPTIONS:
         sock.setsockopt(level, option, value)

@@ -5,7 +5,8 @@
    meanwhile waits in the kernel, and the sender with it.
 2. Small pieces are copied through a buffer shared by all. Once a read has filled a good part of it
    the flow turns to splice(2) through a borrowed pipe, and gives it back when it runs dry.
-3. The end of the source is passed on by shutdown after the last byte held.
+3. The end of the source is passed on by shutdown after the last byte held. Where it is known to
+   be near, the last bytes wait for it (MSG_MORE), so that both leave in one packet.
 4. One call moves a bounded number of bytes: other connections get their turn. But a flow reads on
    until there is nothing left, or comes back by itself, for an edge is told once. A copy that was
    shorter than the buffer has emptied the source, unless it is uneven (poller.UNEVEN).
@@ -14,14 +15,14 @@
 from __future__ import annotations
 
 import os
+import socket
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from egress_router.net.endpoint import push
 from egress_router.net.pipes import PIPE_BYTES
 
 if TYPE_CHECKING:
-    import socket
-
     from egress_router.net.pipes import Pipe
     from egress_router.net.relay import Relay
 
@@ -50,6 +51,7 @@ class Flow:
         "_pending",
         "_pipe",
         "_relay",
+        "ending",
         "moved",
         "sink",
         "source",
@@ -57,13 +59,14 @@ class Flow:
         "uneven",
     )
 
-    def __init__(self, relay: Relay, source: socket.socket, sink: socket.socket) -> None:
+    def __init__(self, relay: Relay, source: socket.SocketType, sink: socket.SocketType) -> None:
         self._relay = relay
         self.source = source
         self.sink = sink
         self.state = FlowState.READING
         self.moved = 0
         self.uneven = False
+        self.ending = False  # the peer has sent its last byte, and all that is left can be read
         self._bulk = False
         self._held = 0
         self._pending: bytes | memoryview = b""
@@ -85,6 +88,8 @@ class Flow:
 
     def flush_last(self) -> None:
         """Passes on what a source sent before it went away, as far as that goes without waiting."""
+        if self.ending:
+            push(self.sink)
         if self.state is not FlowState.READING:
             return
         buffer = self._relay.carrier.buffer
@@ -168,7 +173,7 @@ class Flow:
                 self._held -= sent
                 self.moved += sent
             while self._pending:
-                sent = self.sink.send(self._pending)
+                sent = self.sink.send(self._pending, socket.MSG_MORE if self.ending else 0)
                 self.moved += sent
                 self._pending = self._pending[sent:]
             self._pending = b""

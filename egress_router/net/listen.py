@@ -19,7 +19,14 @@ from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, TypeAlias
 
 from egress_router.errors import KernelError
-from egress_router.net.endpoint import family_of, socket_address, tune_stream
+from egress_router.net.endpoint import (
+    accept_stream,
+    family_of,
+    keep_alive,
+    open_stream,
+    socket_address,
+    tune_stream,
+)
 
 if TYPE_CHECKING:
     import asyncio
@@ -27,7 +34,7 @@ if TYPE_CHECKING:
 
     from egress_router.net.endpoint import IPAddress
 
-    OnConnection: TypeAlias = Callable[[socket.socket, tuple[str, int]], object]
+    OnConnection: TypeAlias = Callable[[socket.SocketType, tuple[str, int]], object]
 
 BACKLOG = 4096  # the kernel cuts it to net.core.somaxconn; a burst of reconnects fits
 ACCEPT_BATCH = 32  # some 0.3 ms of a turn
@@ -54,7 +61,7 @@ def connection_limit(descriptor_limit: int, wanted: int | None = None) -> int:
 
 def open_listeners(
     addresses: Sequence[IPAddress], port: int, *, link: str | None = None, shared: bool = False
-) -> tuple[socket.socket, ...]:
+) -> tuple[socket.SocketType, ...]:
     """One listening socket for each address; `::` is passed over where the kernel has no IPv6.
 
     With a `link` only what arrives by it is heard: Linux answers for an address of one link on
@@ -62,7 +69,7 @@ def open_listeners(
     user may listen there too, and the kernel spreads connections over them (socket(7)). Raises
     KernelError naming address and port. On an error none is left open.
     """
-    opened: list[socket.socket] = []
+    opened: list[socket.SocketType] = []
     with contextlib.ExitStack() as undo:
         for address in addresses:
             try:
@@ -72,7 +79,8 @@ def open_listeners(
                 if optional and error.errno in _NO_IPV6:
                     continue
                 raise _refused(address, port, error) from error
-            opened.append(undo.enter_context(sock))
+            undo.callback(sock.close)
+            opened.append(sock)
         undo.pop_all()
     return tuple(opened)
 
@@ -113,7 +121,7 @@ class Listener:
 
     def __init__(
         self,
-        sockets: Iterable[socket.socket],
+        sockets: Iterable[socket.SocketType],
         admission: Admission,
         *,
         on_connection: OnConnection,
@@ -126,6 +134,7 @@ class Listener:
         limit: to close at once, or after a short word.
         """
         self._sockets = tuple(sockets)
+        self._families = {sock: int(sock.family) for sock in self._sockets}
         self._admission = admission
         self._on_connection = on_connection
         self._on_excess = on_excess
@@ -163,15 +172,15 @@ class Listener:
         for sock in self._sockets:
             self._loop.remove_reader(sock.fileno())
 
-    def _on_readable(self, sock: socket.socket) -> None:
+    def _on_readable(self, sock: socket.SocketType) -> None:
         for _ in range(ACCEPT_BATCH):
             if not self._accept_one(sock):
                 return
 
-    def _accept_one(self, sock: socket.socket) -> bool:
+    def _accept_one(self, sock: socket.SocketType) -> bool:
         """Whether to go on: something was waiting, and there was a descriptor for it."""
         try:
-            connection, peer = sock.accept()
+            connection, peer = accept_stream(sock, self._families[sock])
         except BlockingIOError:
             return False
         except OSError as error:
@@ -181,19 +190,18 @@ class Listener:
                 self._pause()
                 return False
             return True  # the connection died in the backlog: accept(2), "Error handling"
-        connection.setblocking(False)
         if self._admission.admit():
             self.counts.accepted += 1
-            self._on_connection(connection, peer[:2])
+            self._on_connection(connection, peer)
         else:
             self.counts.excess += 1
-            self._on_excess(connection, peer[:2])
+            self._on_excess(connection, peer)
         return True
 
-    def _shed(self, sock: socket.socket) -> bool:
+    def _shed(self, sock: socket.SocketType) -> bool:
         self._give_up_reserve()
         try:
-            connection, _ = sock.accept()
+            connection, _ = accept_stream(sock, self._families[sock])
         except OSError:
             self._refill_reserve()
             self._pause()
@@ -220,10 +228,8 @@ class Listener:
             self._reserve = None
 
 
-def _open(address: IPAddress, port: int, link: str | None, *, shared: bool) -> socket.socket:
-    sock = socket.socket(
-        family_of(address), socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-    )
+def _open(address: IPAddress, port: int, link: str | None, *, shared: bool) -> socket.SocketType:
+    sock = open_stream(family_of(address))
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
@@ -231,6 +237,7 @@ def _open(address: IPAddress, port: int, link: str | None, *, shared: bool) -> s
         if address.version == 6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         tune_stream(sock)
+        keep_alive(sock)
         if link is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, link.encode() + b"\0")
         sock.bind(socket_address(address, port))

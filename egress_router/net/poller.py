@@ -25,9 +25,12 @@ READABLE: Final = (
     select.EPOLLIN | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 )
 WRITABLE: Final = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
+BROKEN: Final = select.EPOLLHUP | select.EPOLLERR
 # After one of these a short read does not mean that nothing is left: behind it stands the end, an
 # error, or an urgent byte, at which a read stops.
 UNEVEN: Final = select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+
+ENDING: Final = select.EPOLLRDHUP  # the peer has sent its last byte
 
 _ALL: Final = (
     select.EPOLLIN | select.EPOLLOUT | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLET
@@ -70,6 +73,16 @@ class Poller:
         self._handlers[descriptor] = handler
         if self._turning:
             self._fresh.add(descriptor)
+
+    def pass_on(self, descriptor: int, handler: Handler) -> None:
+        """The same without a word of what is the case already.
+
+        For whoever knows that nothing that has been told is left to be read.
+        """
+        if descriptor in self._handlers:
+            self._handlers[descriptor] = handler
+        else:
+            self.watch(descriptor, handler)
 
     def forget(self, descriptor: int) -> None:
         """Tells nothing more of a descriptor; its owner closes it at once."""

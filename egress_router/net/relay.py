@@ -5,20 +5,23 @@
    (at most a minute without a byte). When both have ended the relay has.
 3. A reset goes on as a reset: the other end must not take a torn connection for a finished one.
 4. An idle relay holds no pipe, no buffer, no task and no timer of its own.
+5. Keepalive begins with the first silence of 15 s: most connections never have one, and are spared
+   its system calls.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from egress_router.net.endpoint import arm_reset
+from egress_router.net.endpoint import arm_reset, keep_alive
 from egress_router.net.flow import Flow, FlowState
 from egress_router.net.pipes import PIPE_BYTES, PipePool
-from egress_router.net.poller import READABLE, UNEVEN, WRITABLE
+from egress_router.net.poller import ENDING, READABLE, UNEVEN, WRITABLE
 from egress_router.net.wheel import IdleWheel
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
 IDLE_S = 3600.0  # keepalive finds dead peers much earlier; users lost long silent sessions to less
 HALF_CLOSED_IDLE_S = 60.0
+SILENT_S = 15.0
 
 _RESET_ERRNOS = {errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN, errno.ECONNABORTED}
 
@@ -72,25 +76,31 @@ class Carrier:
         self.wheel = IdleWheel(poller.loop) if wheel is None else wheel
         self.buffer = memoryview(bytearray(PIPE_BYTES))
         self.idle_ticks = self.wheel.ticks(idle_s)
+        self.silent_ticks = min(self.idle_ticks, self.wheel.ticks(SILENT_S))
         self.half_closed_ticks = min(self.idle_ticks, self.wheel.ticks(half_closed_idle_s))
         self.relays: set[Relay] = set()
 
-    def carry(
+    def carry(  # noqa: PLR0913 - two sockets, and what is known of each
         self,
-        client: socket.socket,
-        upstream: socket.socket,
+        client: socket.SocketType,
+        upstream: socket.SocketType,
         on_end: Callable[[RelayEnd], object],
         *,
         early_up: bytes = b"",
         early_down: bytes = b"",
+        client_read_out: bool = False,
+        upstream_read_out: bool = False,
     ) -> Relay:
         """Relays between two connected, non-blocking sockets until `on_end` is called, once.
 
         `early_up` was read from the client before and goes to the upstream first; `early_down` the
-        other way. `on_end` never runs within this call.
+        other way. `read_out`: whoever watched the socket so far has read all that it was told of.
+        `on_end` never runs within this call.
         """
         relay = Relay(self, client, upstream, on_end)
         self.relays.add(relay)
+        self.wheel.add(relay)
+        relay.watch(client_read_out=client_read_out, upstream_read_out=upstream_read_out)
         relay.start(early_up, early_down)
         return relay
 
@@ -111,6 +121,7 @@ class Relay:
     __slots__ = (
         "__weakref__",
         "_down",
+        "_kept_alive",
         "_on_end",
         "_up",
         "active_tick",
@@ -122,29 +133,33 @@ class Relay:
     def __init__(
         self,
         carrier: Carrier,
-        client: socket.socket,
-        upstream: socket.socket,
+        client: socket.SocketType,
+        upstream: socket.SocketType,
         on_end: Callable[[RelayEnd], object],
     ) -> None:
         self.carrier = carrier
         self._on_end = on_end
         self._up = Flow(self, client, upstream)
         self._down = Flow(self, upstream, client)
+        self._kept_alive = False
         self.active_tick = 0
-        self.idle_ticks = carrier.idle_ticks
+        self.idle_ticks = carrier.silent_ticks
         self.slot = 0
 
     def start(self, early_up: bytes, early_down: bytes) -> None:
         """Begins to relay; only `Carrier.carry` calls this."""
-        self.carrier.wheel.add(self)
-        watch = self.carrier.poller.watch
-        client, upstream = self._up.source, self._down.source
-        watch(client.fileno(), self._on_client)
-        watch(upstream.fileno(), self._on_upstream)
         if early_up:
             self._up.start(early_up)
         if early_down and self in self.carrier.relays:
             self._down.start(early_down)
+
+    def watch(self, *, client_read_out: bool, upstream_read_out: bool) -> None:
+        """Takes the sockets' edges over; only `Carrier.carry` calls this."""
+        poller = self.carrier.poller
+        watch_client = poller.pass_on if client_read_out else poller.watch
+        watch_client(self._up.source.fileno(), self._on_client)
+        watch_upstream = poller.pass_on if upstream_read_out else poller.watch
+        watch_upstream(self._down.source.fileno(), self._on_upstream)
 
     def go_on(self, flow: Flow) -> None:
         """A flow has had its share of a turn, and comes back."""
@@ -154,6 +169,11 @@ class Relay:
             except Exception:
                 self.fail_inside()
                 raise
+
+    @property
+    def ends(self) -> tuple[socket.SocketType, socket.SocketType]:
+        """The client's socket and the upstream's; they stay the relay's."""
+        return self._up.source, self._up.sink
 
     @property
     def bytes_up(self) -> int:
@@ -187,7 +207,7 @@ class Relay:
         self.idle_ticks = self.carrier.half_closed_ticks
         self.carrier.wheel.move(self)
 
-    def fail(self, sock: socket.socket, error: OSError) -> None:
+    def fail(self, sock: socket.SocketType, error: OSError) -> None:
         """A socket gave an error: its peer is gone, and the other end is told by a reset."""
         towards = self._up if sock is self._up.sink else self._down
         # A peer may answer, close, and reset what still comes in: the answer is worth passing on.
@@ -204,8 +224,16 @@ class Relay:
         self._end(EndReason.BROKEN, reset=(self._up.source, self._up.sink))
 
     def end_idle(self) -> None:
-        """The wheel found that no byte has moved for the limit."""
+        """The wheel found that no byte has moved for the limit, or the first time for 15 s."""
         half_closed = FlowState.DONE in (self._up.state, self._down.state)
+        if not half_closed and not self._kept_alive:
+            self._kept_alive = True
+            with contextlib.suppress(OSError):  # its peer has gone, of which an edge will tell
+                keep_alive(self._up.source)
+                keep_alive(self._up.sink)
+            self.idle_ticks = self.carrier.idle_ticks
+            if self.carrier.wheel.keep(self):
+                return
         self._end(EndReason.HALF_CLOSED_IDLE if half_closed else EndReason.IDLE)
 
     def _on_client(self, _descriptor: int, events: int) -> None:
@@ -220,6 +248,7 @@ class Relay:
             if events & READABLE:
                 if events & UNEVEN:
                     reading.uneven = True
+                    reading.ending = events & UNEVEN == ENDING
                 if reading.state is FlowState.READING:
                     reading.pump()
             if events & WRITABLE and writing.state is FlowState.BLOCKED:
@@ -231,7 +260,7 @@ class Relay:
     def _other(self, flow: Flow) -> Flow:
         return self._down if flow is self._up else self._up
 
-    def _end(self, reason: EndReason, *, reset: tuple[socket.socket, ...] = ()) -> None:
+    def _end(self, reason: EndReason, *, reset: tuple[socket.SocketType, ...] = ()) -> None:
         if self not in self.carrier.relays:
             return
         self.carrier.relays.discard(self)

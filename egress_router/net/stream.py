@@ -44,7 +44,7 @@ class Stream:
         "sock",
     )
 
-    def __init__(self, sock: socket.socket, poller: Poller) -> None:
+    def __init__(self, sock: socket.SocketType, poller: Poller) -> None:
         self.sock = sock
         self.on_unasked: Callable[[], None] | None = None
         self._poller = poller
@@ -126,7 +126,12 @@ class Stream:
             pass
         return False
 
-    def detach(self) -> socket.socket:
+    @property
+    def is_read_out(self) -> bool:
+        """Whether all that the poller has told of has been read."""
+        return not (self._readable or self._uneven)
+
+    def detach(self) -> socket.SocketType:
         """The socket; it is the caller's now, who watches it in its turn."""
         self._descriptor = -1
         return self.sock

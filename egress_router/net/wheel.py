@@ -26,7 +26,7 @@ class Idler(Protocol):
     slot: int
 
     def end_idle(self) -> None:
-        """The limit has passed without a byte; the wheel has let go already."""
+        """The limit has passed without a byte; the wheel has let go already (see `keep`)."""
 
 
 class IdleWheel:
@@ -58,6 +58,13 @@ class IdleWheel:
         """Takes a changed `idle_ticks` into account, counted from the last activity."""
         self.discard(idler)
         self._place(idler)
+
+    def keep(self, idler: Idler) -> bool:
+        """Watches on, in `end_idle`, with longer `idle_ticks`; False if even those have passed."""
+        if idler.active_tick + idler.idle_ticks <= self.now:
+            return False
+        self._place(idler)
+        return True
 
     def discard(self, idler: Idler) -> None:
         """Watches no more."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import time
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from egress_router.net.endpoint import render_endpoint
@@ -14,7 +14,6 @@ from egress_router.service.histogram import Histogram
 from egress_router.service.logs import is_logged, log_event
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterable
 
     from egress_router.config.dns_destination import DnsDestination
@@ -52,6 +51,12 @@ class PortCounts:
     bytes_down: int = 0
 
 
+@lru_cache(maxsize=4096)
+def _endpoint_text(address: IPAddress, port: int) -> str:
+    """Remembered: writing it costs as much as the rest of a line."""
+    return render_endpoint(address, port)
+
+
 class Record:
     """One connection, from its acceptance to its line."""
 
@@ -65,13 +70,12 @@ class Record:
         self._counts = counts
         self._peer = peer
         self._started = time.monotonic()
-        self._upstream: tuple[str, int] | None = None
+        self._upstream: tuple[IPAddress, int] | None = None
         counts.active += 1
 
-    def connected(self, upstream: socket.socket) -> None:
+    def connected(self, address: IPAddress, port: int) -> None:
         """There is a connection to a partner."""
-        with contextlib.suppress(OSError):  # it may be gone again; the relay will say so
-            self._upstream = upstream.getpeername()[:2]
+        self._upstream = (address, port)
         self._counts.forwarded += 1
         self._counts.dials.connected.note(time.monotonic() - self._started)
         if is_logged(events.DNS_CONNECTED):
@@ -79,9 +83,7 @@ class Record:
 
     def leads_to(self, port: int, addresses: Iterable[IPAddress]) -> bool:
         """Whether it is connected to one of these."""
-        if self._upstream is None:
-            return False
-        return self._upstream in {(str(address), port) for address in addresses}
+        return self._upstream in {(address, port) for address in addresses}
 
     def ended(self, end: RelayEnd, revoked: str = "") -> None:
         """The connection is over; `revoked`: why it was ended from here."""
@@ -119,7 +121,7 @@ class Record:
             client=render_endpoint(*self._peer),
             port=one.port,
             target=f"{one.host}:{one.target_port}",
-            address=render_endpoint(*self._upstream) if self._upstream else None,
+            address=_endpoint_text(*self._upstream) if self._upstream else None,
             rule=one.line,
             **fields,
             seconds=round(time.monotonic() - self._started, 4),

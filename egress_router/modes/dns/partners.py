@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 from typing import TYPE_CHECKING
 
 from egress_router.modes.dns.sockets import reset
@@ -19,13 +18,12 @@ from egress_router.net.dial_errors import DialError
 from egress_router.net.health import Health, rotate
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
     from egress_router.config.dns import DnsTimes
     from egress_router.modes.dns.names import Name
     from egress_router.modes.dns.port import Shared
-    from egress_router.net.dial import Dial
+    from egress_router.net.dial import Dial, OnEnd
     from egress_router.net.endpoint import IPAddress
 
 TRIES = 3  # the originals' `retries 3`, each on another address
@@ -53,7 +51,7 @@ class Partners:
         self._health = Health()
         limits = DialLimits(dial_s=times.dial_s, tries=TRIES)
         self._dialler = Dialler(poller=poller, health=self._health, limits=limits)
-        self._prober = dataclasses.replace(self._dialler, limits=_PROBE_LIMITS)
+        self._prober = Dialler(poller=poller, health=self._health, limits=_PROBE_LIMITS)
         self._check_s = times.check_s or 0.0
         self._changed = changed
         self._turn = 0
@@ -75,7 +73,7 @@ class Partners:
         """What failed did so for a reason of our own: nothing is known of any address."""
         self._health.clear()
 
-    def connect(self, on_end: Callable[[socket.socket | DialError], object]) -> Dial:
+    def connect(self, on_end: OnEnd) -> Dial:
         """Connects to the next partner, or to another one; see `Dialler.start`."""
         return self._dialler.start(self._in_turn(), self.port, self._outside.egress, on_end)
 

@@ -53,7 +53,7 @@ class Shared:
     admission: Admission
     log: ConnectionLog
     loop: asyncio.AbstractEventLoop
-    open_port: Callable[[int], tuple[socket.socket, ...]]
+    open_port: Callable[[int], tuple[socket.SocketType, ...]]
     id_prefix: str = ""
     cluster: str = ""
     trouble: str = "the network was not looked at yet"
@@ -213,10 +213,10 @@ class Port:
     def _target(self) -> str:
         return f"{self.destination.host}:{self.destination.target_port}"
 
-    def _accept(self, sock: socket.socket, peer: tuple[str, int]) -> None:
+    def _accept(self, sock: socket.SocketType, peer: tuple[str, int]) -> None:
         Connection(self, sock, Record(self.destination, self.counts, peer), self._shared)
 
-    def _turn_away(self, sock: socket.socket, peer: tuple[str, int]) -> None:
+    def _turn_away(self, sock: socket.SocketType, peer: tuple[str, int]) -> None:
         reset(sock)
         limit = self._shared.admission.limit
         Record(self.destination, self.counts, peer).refused(f"{limit} connections are open")
@@ -227,7 +227,9 @@ class Connection:
 
     __slots__ = ("_client", "_dial", "_record", "_relay", "_revoked", "_shared", "port")
 
-    def __init__(self, port: Port, client: socket.socket, record: Record, shared: Shared) -> None:
+    def __init__(
+        self, port: Port, client: socket.SocketType, record: Record, shared: Shared
+    ) -> None:
         self.port = port
         self._client = client
         self._record = record
@@ -271,16 +273,19 @@ class Connection:
         if self._relay is not None:
             self._relay.cut()
 
-    def _connected(self, result: socket.socket | DialError) -> None:
+    def _connected(self, dial: Dial, result: socket.SocketType | DialError) -> None:
         if isinstance(result, DialError):
             self._fail(self._shared.outside.trouble() or str(result))
             # Not here: it may close the very listener that is accepting us.
             self._shared.loop.call_soon(self.port.probed)
             return
         self._shared.dialling.discard(self)
-        self._record.connected(result)
+        assert dial.address is not None  # noqa: S101 - it has won
+        self._record.connected(dial.address, dial.port)
         self._shared.carried.add(self)
-        self._relay = self._shared.carrier.carry(self._client, result, self._ended)
+        self._relay = self._shared.carrier.carry(
+            self._client, result, self._ended, upstream_read_out=dial.read_out
+        )
 
     def _fail(self, reason: str) -> None:
         self._shared.dialling.discard(self)
@@ -296,12 +301,12 @@ class Connection:
 
 def open_port(
     port: int, links: tuple[str, ...], *, shared: bool = False
-) -> tuple[socket.socket, ...]:
+) -> tuple[socket.SocketType, ...]:
     """Listening sockets for what arrives by these links, in both families; raises KernelError.
 
     `shared`: other processes may listen there too.
     """
-    opened: list[socket.socket] = []
+    opened: list[socket.SocketType] = []
     try:
         for link in links:
             opened += open_listeners(EVERYWHERE, port, link=link, shared=shared)

@@ -201,7 +201,7 @@ class Serving:
         limit = max(raise_descriptor_limit() - sockets, 2)
         return connection_limit(limit, self._service.place.share_of(self._config.connections))
 
-    def _open_port(self, port: int) -> tuple[socket.socket, ...]:
+    def _open_port(self, port: int) -> tuple[socket.SocketType, ...]:
         shared = not self._service.place.alone
         if shared and self._service.listens_alone:
             # A program of the same user would be shared with; so it is looked for first.

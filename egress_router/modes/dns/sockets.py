@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import socket
 
 
-def reset(sock: socket.socket) -> None:
+def reset(sock: socket.SocketType) -> None:
     """Closes a connection so that its peer cannot take it for one that served and ended."""
     arm_reset(sock)
     sock.close()

@@ -70,7 +70,7 @@ class Client:
         "watchdog",
     )
 
-    def __init__(self, sock: socket.socket, peer: tuple[str, int], shared: Shared) -> None:
+    def __init__(self, sock: socket.SocketType, peer: tuple[str, int], shared: Shared) -> None:
         self.shared = shared
         self.stream = Stream(sock, shared.poller)
         self.peer = render_endpoint(*peer)
@@ -240,8 +240,18 @@ class Client:
             raise
         self.hand_over(upstream, record)
 
-    def hand_over(self, upstream: socket.socket, record: Record, early_down: bytes = b"") -> None:
-        """The connection is a tunnel from now on; the relay owns both sockets."""
+    def hand_over(
+        self,
+        upstream: socket.SocketType,
+        record: Record,
+        early_down: bytes = b"",
+        *,
+        read_out: bool = False,
+    ) -> None:
+        """The connection is a tunnel from now on; the relay owns both sockets.
+
+        `read_out`: of the upstream, see `Carrier.carry`.
+        """
         shared = self.shared
         self._handed_over = True
         early, self.buffer = self.buffer, b""
@@ -256,7 +266,13 @@ class Client:
             shared.ended.set()
 
         relay = shared.carrier.carry(
-            self.stream.detach(), upstream, ended, early_up=early, early_down=early_down
+            self.stream.detach(),
+            upstream,
+            ended,
+            early_up=early,
+            early_down=early_down,
+            client_read_out=self.stream.is_read_out,
+            upstream_read_out=read_out,
         )
         shared.tunnels.add(record, relay)
 

@@ -161,7 +161,7 @@ class Serving:
 
     def _open(
         self, addresses: tuple[IPv4Address | IPv6Address, ...], link: str
-    ) -> tuple[socket.socket, ...]:
+    ) -> tuple[socket.SocketType, ...]:
         shared, port = not self._service.place.alone, self._config.port
         if shared and self._service.listens_alone:
             # A program of the same user would be shared with; so it is looked for first.
@@ -173,10 +173,10 @@ class Serving:
         for listener in self._listeners.values():
             listener.close()
 
-    def _accept(self, sock: socket.socket, peer: tuple[str, int]) -> None:
+    def _accept(self, sock: socket.SocketType, peer: tuple[str, int]) -> None:
         Client(sock, peer, self._shared).begin()
 
-    def _turn_away(self, sock: socket.socket, _peer: tuple[str, int]) -> None:
+    def _turn_away(self, sock: socket.SocketType, _peer: tuple[str, int]) -> None:
         if self._leaving < LEAVING_MAX:
             self._leaving += 1
             self._service.tasks.start_handler("http 503", self._answer_full(sock))
@@ -185,7 +185,7 @@ class Serving:
             sock.send(FULL)
         sock.close()
 
-    async def _answer_full(self, sock: socket.socket) -> None:
+    async def _answer_full(self, sock: socket.SocketType) -> None:
         """Reads what the client asks, so that its bytes do not reset our answer, and answers."""
         stream = Stream(sock, self._shared.poller)
         try:

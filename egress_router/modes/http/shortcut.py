@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from egress_router.modes.http.ledger import TUNNEL, Record
-from egress_router.modes.http.uplink import peer_of
 from egress_router.modes.http.watchdog import Phase
 from egress_router.net.dial import discard
 from egress_router.net.dial_errors import DialError
@@ -92,7 +91,7 @@ class Shortcut:
         self._record.note = note
         self._client.shared.ledger.close(self._record)
 
-    def _connected(self, result: socket.socket | DialError) -> None:
+    def _connected(self, dial: Dial, result: socket.SocketType | DialError) -> None:
         client, record = self._client, self._record
         client.shortcut = None
         connected = not isinstance(result, DialError)
@@ -100,7 +99,7 @@ class Shortcut:
         if isinstance(result, DialError):
             client.start(client.serve_failure(record, client.shared.uplink.failure_of(result)))
             return
-        record.address = peer_of(result, self._decision)
+        record.address = dial.address
         try:
             # Some forty bytes, the first ones on this connection: they fit, or it is lost.
             client.stream.sock.send(TUNNEL_ESTABLISHED)
@@ -110,5 +109,5 @@ class Shortcut:
             client.shared.ledger.close(record)
         else:
             record.status, record.answered = 200, True
-            client.hand_over(result, record)
+            client.hand_over(result, record, read_out=dial.read_out)
         client.end()

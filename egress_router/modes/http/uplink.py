@@ -3,8 +3,9 @@
 1. Nothing is dialled that `decide_addresses` did not return; a retry dials the same addresses.
 2. A decision on a resolved name holds as long as the answer's TTL; a new one is made after that,
    and after any change of the rules or of the router's own addresses.
-3. Each dial first asks the kernel whether the egress link carries anything. With the link down
-   nothing is tried, for it could only fail later and in other words.
+3. A dial is preceded by a look at whether the egress link carries anything; on a busy proxy the
+   look is up to 20 ms old. With the link down nothing is tried, for it could only fail later; and
+   whatever fails later is told in the link's words if the link is down by then.
 """
 
 from __future__ import annotations
@@ -32,12 +33,11 @@ from egress_router.service.histogram import Histogram
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
 
     from egress_router.config.http import HttpConfig
     from egress_router.modes.http.failure import FailureError
     from egress_router.modes.http.ledger import Record
-    from egress_router.net.dial import Dial
+    from egress_router.net.dial import Dial, OnEnd
     from egress_router.net.poller import Poller
     from egress_router.net.resolver import Resolver
     from egress_router.plan.snapshot import Router
@@ -95,9 +95,9 @@ class Uplink:
     def allowed_now(self, target: Target) -> Decision | None:
         """The decision that allows a target, if it is known and something can leave."""
         decision = self.remembered(target)
-        if decision is None or not decision.allowed or self.trouble():
+        if decision is None or not decision.allowed or self._router is None:
             return None
-        return decision
+        return decision if self._link.carried_lately(self._router.egress) else None
 
     async def decide(self, target: Target, record: Record) -> Decision:
         """The decision that allows a target; raises FailureError."""
@@ -110,7 +110,9 @@ class Uplink:
             raise failure_of_decision(decision)
         return decision
 
-    async def connect(self, target: Target, decision: Decision, record: Record) -> socket.socket:
+    async def connect(
+        self, target: Target, decision: Decision, record: Record
+    ) -> socket.SocketType:
         """A connection to one of the allowed addresses; raises FailureError."""
         if trouble := self.trouble():
             raise link_down(trouble)
@@ -124,9 +126,7 @@ class Uplink:
         record.address = peer_of(sock, decision)
         return sock
 
-    def start(
-        self, decision: Decision, port: int, on_end: Callable[[socket.socket | DialError], object]
-    ) -> Dial:
+    def start(self, decision: Decision, port: int, on_end: OnEnd) -> Dial:
         """The same without a task, where there is no `trouble`; see `Dialler.start`."""
         return self._dialler.start(decision.addresses, port, self._egress, on_end)
 
@@ -179,7 +179,7 @@ class Uplink:
         self._remembered[target] = (decision, until)
 
 
-def peer_of(sock: socket.socket, decision: Decision) -> IPAddress:
+def peer_of(sock: socket.SocketType, decision: Decision) -> IPAddress:
     """Which of the allowed addresses a socket is connected to."""
     if len(decision.addresses) == 1:
         return decision.addresses[0]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from egress_router.modes.http.failure import upstream_failure
 from egress_router.modes.http.prepared import REPEATED_MAX_BYTES
+from egress_router.net.endpoint import keep_alive
 from egress_router.net.http1.answers import ProxyError
 from egress_router.net.http1.connection import SWITCHING
 from egress_router.net.http1.errors import UpstreamProtocolError
@@ -44,11 +45,12 @@ class Upstream:
 
     def __init__(
         self,
-        sock: socket.socket,
+        sock: socket.SocketType,
         target: Target,
         address: IPAddress,
         poller: Poller,
     ) -> None:
+        keep_alive(sock)
         self.stream = Stream(sock, poller)
         self.target = target
         self.address = address

@@ -131,7 +131,7 @@ def _open_ping(place: Place, gateway: Address, *, raw: bool) -> socket.socket:
         egress = egress_of(place)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, egress.device or b"")
         # Without IP_BIND_ADDRESS_NO_PORT, which sockets without ports do not know.
-        sock.bind(egress.bound(gateway.version) or ("", 0))
+        sock.bind(egress.bound(gateway) or ("", 0))
         sock.setsockopt(*_DISCOVER[gateway.version], _PROBE)
     except OSError:
         sock.close()

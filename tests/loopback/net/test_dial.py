@@ -66,7 +66,7 @@ async def dialled(*texts, port, health=None, limits=QUICK, egress=LOOPBACK):
     with polling() as poller:
         dialler = Dialler(poller=poller, health=health or Health(), limits=limits)
         sock = await dialler.dial(addresses(*texts), port, egress)
-    with sock:
+    with contextlib.closing(sock):
         return SimpleNamespace(
             peer=sock.getpeername()[0],
             source=sock.getsockname()[0],
@@ -75,10 +75,7 @@ async def dialled(*texts, port, health=None, limits=QUICK, egress=LOOPBACK):
                 name: sock.getsockopt(level, getattr(socket, name))
                 for level, name in (
                     (socket.IPPROTO_TCP, "TCP_NODELAY"),
-                    (socket.SOL_SOCKET, "SO_KEEPALIVE"),
-                    (socket.IPPROTO_TCP, "TCP_KEEPIDLE"),
-                    (socket.IPPROTO_TCP, "TCP_KEEPINTVL"),
-                    (socket.IPPROTO_TCP, "TCP_KEEPCNT"),
+                    (socket.SOL_SOCKET, "SO_OOBINLINE"),
                 )
             },
             device=sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16).rstrip(b"\0"),
@@ -93,14 +90,14 @@ async def cause_of(*texts, **kwargs):
 
 
 def test_connection_is_bound_and_tuned(run):
-    """The result leaves from the source and link that were asked for, with keepalive 60/10/6."""
+    """The result leaves from the source and link that were asked for, without delay."""
 
     async def scene():
         egress = Egress(source4=ip_address("127.0.0.9"), link="lo")
         with peers(alive=["127.0.2.1"]) as port:
             done = await dialled("127.0.2.1", port=port, egress=egress)
         assert (done.peer, done.source, done.device) == ("127.0.2.1", "127.0.0.9", b"lo")
-        assert list(done.options.values()) == [1, 1, 60, 10, 6]
+        assert list(done.options.values()) == [1, 1]
         assert not done.blocking
 
     run(scene())
@@ -201,7 +198,7 @@ def test_out_of_descriptors_is_our_fault(run, monkeypatch):
             raise OSError(24, "Too many open files")
 
         health = Health()
-        monkeypatch.setattr("egress_router.net.dial.socket.socket", no_socket)
+        monkeypatch.setattr("egress_router.net.endpoint.socket.SocketType", no_socket)
         assert await cause_of("127.0.2.1", port=9, health=health) == DialCause.EXHAUSTED
         monkeypatch.undo()
         assert health.avoided() == ()

@@ -211,10 +211,11 @@ def test_port_in_use_is_named():
 def test_low_port_names_the_sysctl(monkeypatch):
     """A low port without the right to it names the sysctl that gives it."""
 
-    def refuse(*_, **__):
-        raise PermissionError(13, "Permission denied")
+    class Unprivileged(socket.SocketType):
+        def bind(self, *_):
+            raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(socket.socket, "bind", refuse)
+    monkeypatch.setattr("egress_router.net.endpoint.socket.SocketType", Unprivileged)
     with pytest.raises(KernelError, match=r"port 53.*net\.ipv4\.ip_unprivileged_port_start=0"):
         open_listeners(LOCAL, 53)
 
@@ -236,14 +237,14 @@ def test_both_families_listen_on_one_port():
 
 def test_kernel_without_ipv6_still_listens(monkeypatch):
     """Where there is no IPv6 the wildcard of it is passed over, a literal address is not."""
-    real = socket.socket
+    real = socket.SocketType
 
     def no_ipv6(family, *rest):
         if family == socket.AF_INET6:
             raise OSError(97, "Address family not supported by protocol")
         return real(family, *rest)
 
-    monkeypatch.setattr("egress_router.net.listen.socket.socket", no_ipv6)
+    monkeypatch.setattr("egress_router.net.endpoint.socket.SocketType", no_ipv6)
     (sock,) = open_listeners((ip_address("127.0.0.1"), ip_address("::")), 0)
     sock.close()
     with pytest.raises(KernelError):

@@ -62,6 +62,41 @@ def test_each_edge_is_told_once(run):
     run(scene())
 
 
+def test_what_is_passed_on_is_told_nothing_again(run):
+    """Who takes over a socket that has been read out hears of new bytes alone."""
+
+    async def scene():
+        near, far = connected_pair()
+        first, second = Heard(), Heard()
+        with polling() as poller, near, far:
+            poller.watch(near.fileno(), first)
+            await turns()
+            poller.pass_on(near.fileno(), second)
+            await turns()
+            assert second.events == []
+            far.send(b"x")
+            await turns()
+            assert len(first.events) == 1
+            assert [bool(events & READABLE) for events in second.events] == [True]
+
+    run(scene())
+
+
+def test_passing_on_what_nobody_watched_begins_to_watch(run):
+    """A socket that is new to the poller is told of as by `watch`."""
+
+    async def scene():
+        near, far = connected_pair()
+        heard = Heard()
+        with polling() as poller, near, far:
+            far.send(b"x")
+            poller.pass_on(near.fileno(), heard)
+            await turns()
+            assert [bool(events & READABLE) for events in heard.events] == [True]
+
+    run(scene())
+
+
 def test_a_new_owner_is_told_what_is_the_case(run):
     """Who takes a socket over hears of bytes that were told to the owner before."""
 

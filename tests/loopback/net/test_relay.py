@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import random
 import socket
+import struct
 import time
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -241,6 +243,92 @@ def test_idle_tunnel_ends_in_time_and_a_busy_one_does_not(run):
             assert 0.2 <= time.monotonic() - last < 1
             assert time.monotonic() - started > 0.6
             assert (await it.end).reason == EndReason.IDLE
+
+    run(scene())
+
+
+def test_keepalive_begins_with_the_first_silence(run, monkeypatch):
+    """A silent tunnel's peers are asked whether they live, 60/10/6; a busy one's are not."""
+    monkeypatch.setattr("egress_router.net.relay.SILENT_S", 0.2)
+    options = (
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT),
+    )
+
+    async def scene():
+        async with relaying(tick_s=0.02, idle_s=0.8) as it:
+            near, far = it.relay.ends
+            for _ in range(6):
+                await asyncio.sleep(0.08)
+                await send(it.client, b".")
+                await receive(it.upstream, 1)
+            assert not far.getsockopt(*options[0])
+            await asyncio.sleep(0.4)
+            for sock in (near, far):
+                assert [sock.getsockopt(*option) for option in options] == [1, 60, 10, 6]
+            assert not it.end.done()
+            assert (await it.end).reason == EndReason.IDLE
+
+    run(scene())
+
+
+def segments_in(sock):
+    """How many segments a TCP socket has got, those of the handshake included (tcp(7))."""
+    return struct.unpack_from("=I", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 200), 140)[
+        0
+    ]
+
+
+def test_last_bytes_and_the_end_go_together(run):
+    """An answer whose end is known is sent on with the FIN in one segment."""
+
+    async def scene():
+        async with relaying() as it:
+            await send(it.upstream, b"first")
+            assert await receive(it.client, 5) == b"first"
+            before = segments_in(it.client)
+            it.upstream.send(b"last")
+            it.upstream.shutdown(socket.SHUT_WR)
+            assert await receive_all(it.client) == (b"last", True)
+            assert segments_in(it.client) == before + 1
+
+    run(scene())
+
+
+class Torn(socket.socket):
+    """A socket that is reset behind what it has already brought."""
+
+    reads = 0
+
+    def recv_into(self, *args):
+        self.reads += 1
+        if self.reads > 1:
+            raise ConnectionResetError(errno.ECONNRESET, "reset")
+        return super().recv_into(*args)
+
+
+def test_last_bytes_are_not_lost_to_a_reset(run):
+    """What waited for the FIN is sent on although a reset comes in its place."""
+
+    async def scene():
+        poller = Poller(asyncio.get_running_loop())
+        carrier = Carrier(poller)
+        client, near = connected_pair()
+        upstream, far = connected_pair()
+        torn = Torn(fileno=far.detach())
+        end = poller.loop.create_future()
+        carrier.carry(near, torn, end.set_result)
+        upstream.send(b"last")
+        upstream.shutdown(socket.SHUT_WR)
+        assert await receive(client, 4) == b"last"
+        assert (await end).reason == EndReason.RESET_BY_UPSTREAM
+        assert await receive_all(client) == (b"", False)
+        carrier.close()
+        poller.close()
+        client.close()
+        upstream.close()
 
     run(scene())
 
