@@ -4,12 +4,20 @@ VENV    ?= .venv
 PYTHON  ?= $(firstword $(wildcard /usr/bin/python3) python3)
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
+COMPILED := build/compiled
 JOBS    ?= 2
 SYSTEM  := python3-venv nftables libnftables1 iproute2 tcpdump conntrack curl procps iputils-ping \
            iputils-arping util-linux nginx-light wget git openssl dnsmasq-base prometheus
 ENGINES := podman buildah crun conmon catatonit fuse-overlayfs uidmap mmdebstrap
 BROWSER := chromium
+COMPILER := gcc libc6-dev python3-dev
 PEERS   := wrk squid tinyproxy haproxy gcc libc6-dev
+
+# Once more, against the compiled package: what its modules are for, in less than two minutes.
+AGAIN   := tests/unit/test_compiled.py tests/unit/test_main.py tests/loopback \
+           $(addprefix tests/unit/,net policy modes service) \
+           $(addprefix tests/netns/http/test_,exchange.py life.py smuggling.py tunnel.py) \
+           $(addprefix tests/netns/dns/test_,forwarding.py workers.py)
 
 # `make images`: where they go, what they are built on (unset: what the Containerfiles name), by what.
 REGISTRY ?= quay.io/egress-router
@@ -18,21 +26,26 @@ ENGINE   ?= podman
 BUILD     = $(PYTHON) -m images.build --engine=$(ENGINE) --registry=$(REGISTRY) \
             $(if $(BASE),--base=$(BASE)) --options='$(BUILD_OPTIONS)'
 
-.PHONY: help demo test test-images lint format bench images images-publish images-lock system clean
+.PHONY: help demo test test-compiled test-images lint format compiled bench images images-publish images-lock system clean
 help:
 	@echo "make demo   - build a lab of network namespaces and show the router at work (root)"
 	@echo "make test   - lint, then all tests, those on a real kernel included (root)"
 	@echo "make lint   - formatting, lint, types, import contracts"
+	@echo "make compiled - the package with its hot modules compiled, in build/compiled (for PYTHONPATH)"
 	@echo "make bench  - measure beside the peers, a quarter of an hour (root); see bench/README.md"
 	@echo "make images - build the container images; images-publish: push them to REGISTRY as well"
 
 demo: $(STAMP) system
 	$(BIN)/egress-router lab
 
-test: SYSTEM += $(ENGINES) $(BROWSER)
+test: SYSTEM += $(ENGINES) $(BROWSER) $(COMPILER)
 test: lint system $(BIN)/kubectl
 	$(BIN)/pytest -n $(JOBS) --ignore=tests/images $(PYTEST_ARGS)
+	$(if $(PYTEST_ARGS),,$(MAKE) test-compiled)
 	$(if $(PYTEST_ARGS),,$(BIN)/pytest tests/images)
+
+test-compiled: compiled
+	$(BIN)/pytest -n $(JOBS) --compiled -o 'pythonpath=$(COMPILED) . tests' $(AGAIN) $(PYTEST_ARGS)
 
 # After the others, and one after the other: they build once, and measure.
 test-images: SYSTEM += $(ENGINES)
@@ -49,10 +62,19 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: SYSTEM += $(PEERS)
-bench: $(STAMP) system
+compiled: SYSTEM += $(COMPILER)
+compiled: $(COMPILED)/.made
+
+$(COMPILED)/.made: $(STAMP) hatch_build.py $(shell find egress_router -type f ! -name '*.pyc')
+	rm -rf $(COMPILED) build/wheel
+	HATCH_BUILD_HOOKS_ENABLE=1 $(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	$(BIN)/pip install --quiet --no-deps --no-index --target $(COMPILED) build/wheel/*.whl
+	@touch $@
+
+bench: SYSTEM += $(PEERS) $(COMPILER)
+bench: compiled system
 	$(BIN)/pip install --quiet --group bench
-	$(BIN)/python -m bench --json bench/results.json --plot bench/results.svg --readme $(BENCH_ARGS)
+	PYTHONPATH=$(COMPILED) $(BIN)/python -P -m bench --json bench/results.json --plot bench/results.svg --readme $(BENCH_ARGS)
 
 images: SYSTEM = $(ENGINES)
 images: system
@@ -91,4 +113,4 @@ $(BIN)/kubectl: tests/fetch_kubectl.py | $(STAMP)
 	$(BIN)/python tests/fetch_kubectl.py
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -59,8 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(USAGE)
         return EXIT_OK
     if words and words[0] in {"--version", "version"}:
-        sys.stdout.write(f"egress-router {__version__}\n")
-        return EXIT_OK
+        return _version()
     command = COMMANDS.get(words[0], _mode) if words else _usage
     try:
         return command(words)
@@ -81,6 +80,13 @@ def read_environ() -> Environment:
     return read_environment(
         {k: v.encode("utf-8", "replace").decode() for k, v in os.environ.items()}
     )
+
+
+def _version() -> int:
+    from egress_router.service.build import COMPILED  # noqa: PLC0415
+
+    sys.stdout.write(f"egress-router {__version__}{' (compiled)' if COMPILED else ''}\n")
+    return EXIT_OK
 
 
 def _usage(words: list[str]) -> int:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from images.catalogue import IMAGES
 
@@ -46,6 +47,12 @@ def resolve(requirements: list[str], *, constraints: str = "") -> str:
     return HEADER + done.stdout
 
 
+def build_tools(project: dict[str, Any]) -> list[str]:
+    """What makes the wheel and compiles its modules, of a project's pyproject.toml."""
+    hooks = project["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]
+    return [*project["build-system"]["requires"], *hooks["custom"]["dependencies"]]
+
+
 def main() -> None:
     """Rewrites every lock."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -56,9 +63,7 @@ def main() -> None:
         lines = [wanted[name] for name in image.requires]
         text = resolve(lines, constraints=versions)
         (FOLDER / f"{image.program}.lock").write_text(text, encoding="utf-8")
-    (FOLDER / "build.lock").write_text(
-        resolve(project["build-system"]["requires"]), encoding="utf-8"
-    )
+    (FOLDER / "build.lock").write_text(resolve(build_tools(project)), encoding="utf-8")
 
 
 if __name__ == "__main__":

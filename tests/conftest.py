@@ -24,10 +24,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """
     parser.addoption("--full-size", action="store_true", help="tests of load in their full size")
     parser.addoption(
+        "--compiled",
+        action="store_true",
+        help="this is the compiled package, as `make test` runs it: see the Makefile",
+    )
+    parser.addoption(
         "--images-in",
         metavar="FOLDER",
         help="build the images of tests/images there, and keep what may be used again",
     )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what only one form of the package can pass."""
+    compiled = config.getoption("--compiled")
+    for item in items:
+        if compiled and item.get_closest_marker("interpreted"):
+            item.add_marker(pytest.mark.skip("compiled code takes no double for a type it names"))
+        if not compiled and item.get_closest_marker("compiled"):
+            item.add_marker(pytest.mark.skip("of the compiled package"))
 
 
 @pytest.fixture(scope="session")

@@ -81,7 +81,8 @@ class Stream:
         left = memoryview(data)[sent:]
         while left:
             try:
-                left = left[self.sock.send(left) :]
+                sent = self.sock.send(left)
+                left = left[sent:]
             except BlockingIOError:
                 await self._wait_writable()
 

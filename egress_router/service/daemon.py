@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_che
 from egress_router import __version__
 from egress_router.service import metrics, process
 from egress_router.service.admin import AdminEndpoint, open_port
+from egress_router.service.build import COMPILED
 from egress_router.service.collector import spare_collector
 from egress_router.service.connection_log import ConnectionLog
 from egress_router.service.events import DAEMON_STARTED
@@ -131,6 +132,7 @@ class Service:
             DAEMON_STARTED,
             mode=self.mode,
             version=__version__,
+            compiled=COMPILED,
             pid=os.getpid(),
             start_s=round(process.observe_age_s(), 3),
         )

@@ -40,8 +40,8 @@ class Event:
 DAEMON_STARTED = Event(
     name="daemon_started",
     level="info",
-    meaning="the mode serves; from now on a stop is a drain",
-    fields=("mode", "version", "pid", "start_s"),
+    meaning="the mode serves; from now on a stop is a drain; compiled: whether its hot modules are",
+    fields=("mode", "version", "compiled", "pid", "start_s"),
     common=True,
 )
 DAEMON_READY = Event(

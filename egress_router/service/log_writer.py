@@ -110,7 +110,7 @@ class QueueWriter:
         self._closing = threading.Event()
         self._wake = threading.Lock()  # a binary semaphore whose release is atomic and reentrant
         self._wake.acquire()
-        self._thread: threading.Thread | None = None
+        self._worker: threading.Thread | None = None
 
     def put(self, line: str) -> None:
         """Queues one line, or counts it as dropped; never waits for the descriptor."""
@@ -128,17 +128,17 @@ class QueueWriter:
     def close(self, timeout_s: float) -> None:
         """Waits until all is written, at most that long; what is left is lost."""
         self._closing.set()
-        if self._thread is None and not self._lines:
+        if self._worker is None and not self._lines:
             return
         self._rouse()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
+        if self._worker is not None:
+            self._worker.join(timeout_s)
 
     def _rouse(self) -> None:
-        if self._thread is None:
+        if self._worker is None:
             # A daemon thread: one that hangs in write(2) must not keep the process alive.
-            self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
-            self._thread.start()
+            self._worker = threading.Thread(target=self._run, name="log-writer", daemon=True)
+            self._worker.start()
         with contextlib.suppress(RuntimeError):  # it is awake already
             self._wake.release()
 
@@ -184,4 +184,5 @@ def _encode(text: str) -> bytes:
 def _write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
-        view = view[os.write(descriptor, view) :]
+        written = os.write(descriptor, view)
+        view = view[written:]

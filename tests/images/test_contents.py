@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tarfile
+import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ TOOLS = re.compile(
     r"mount|su|sudo|login|ldd|gdb|strace)$"
 )
 INSTALLERS = re.compile(r"dist-packages/(pip|setuptools|wheel|hatchling|ensurepip)(/|-)")
+PACKAGES = "usr/local/lib/python3.13/dist-packages"
 # The interpreter, and what the loader is; both are needed to run anything.
 EXECUTABLES = {"usr/bin/python3.13", PROGRAM}
 
@@ -128,6 +130,23 @@ def test_bytecode(tree: Tree) -> None:
     assert modules
     assert missing == []
     assert [p for p in tree.members if re.search(r"\.(c|pyx|pxd|pyi)$", p)] == []
+
+
+def test_the_hot_modules_are_compiled(tree: Tree, images: Engine) -> None:
+    """Each module that pyproject.toml names is there in both forms, the compiled one is run."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    hook = project["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]
+    compiled = {
+        re.sub(r"\.cpython-313-[^/]+\.so$", "", path.removeprefix(f"{PACKAGES}/"))
+        for path in tree.members
+        if path.startswith(f"{PACKAGES}/egress_router/") and path.endswith(".so")
+    }
+    modules = {path.removesuffix(".py") for path in hook["modules"]}
+    assert compiled == modules | {"egress_router/compiled__mypyc"}
+    assert {f"{PACKAGES}/{path}" for path in hook["modules"]} <= tree.members.keys()
+    name = f"{REGISTRY}/{tree.image.name}"
+    told = images.run("run", "--rm", "--network=none", name, "--version").stdout
+    assert told == f"egress-router {__version__} (compiled)\n"
 
 
 def test_bill_of_materials(tree: Tree) -> None:

@@ -50,9 +50,10 @@ def test_help(word: str, run: Run) -> None:
 
 
 @pytest.mark.parametrize("word", ["--version", "version"])
-def test_version(word: str, run: Run) -> None:
-    """The version is one line."""
-    assert run(word) == (0, f"egress-router {__version__}\n", "")
+def test_version(word: str, run: Run, request: pytest.FixtureRequest) -> None:
+    """The version is one line, and tells which form of the package it is."""
+    form = " (compiled)" if request.config.getoption("--compiled") else ""
+    assert run(word) == (0, f"egress-router {__version__}{form}\n", "")
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 
 from egress_router.errors import KernelError
 from egress_router.modes.dns.ledger import Dials, PortCounts, Record
+from egress_router.modes.dns.outside import Outside  # noqa: TC001 (of a field)
 from egress_router.modes.dns.partners import Partners
 from egress_router.modes.dns.sockets import reset
 from egress_router.net.dial_errors import DialError
-from egress_router.net.listen import Listener, open_listeners
+from egress_router.net.listen import Admission, Listener, open_listeners
+from egress_router.net.relay import Carrier  # noqa: TC001 (of a field)
 from egress_router.plan.forwards import Forward
 from egress_router.service import events
+from egress_router.service.connection_log import ConnectionLog  # noqa: TC001 (of a field)
 from egress_router.service.logs import log_event
 
 if TYPE_CHECKING:
@@ -28,12 +31,9 @@ if TYPE_CHECKING:
     from egress_router.config.dns import DnsTimes
     from egress_router.config.dns_destination import DnsDestination
     from egress_router.modes.dns.names import Name
-    from egress_router.modes.dns.outside import Outside
     from egress_router.net.dial import Dial
     from egress_router.net.endpoint import IPAddress
-    from egress_router.net.listen import Admission
-    from egress_router.net.relay import Carrier, Relay, RelayEnd
-    from egress_router.service.connection_log import ConnectionLog
+    from egress_router.net.relay import Relay, RelayEnd
 
 LOOPBACK = "lo"
 EVERYWHERE = (IPv4Address(0), IPv6Address(0))  # of one link: each socket is bound to it

@@ -18,6 +18,7 @@ from egress_router.modes.http.watchdog import Phase
 from egress_router.net.dial import discard
 from egress_router.net.dial_errors import DialError
 from egress_router.net.http1.answers import TUNNEL_ESTABLISHED
+from egress_router.policy.target import Target  # noqa: TC001 (of a field)
 
 if TYPE_CHECKING:
     import socket
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from egress_router.net.dial import Dial
     from egress_router.net.http1.head import RequestHead
     from egress_router.policy.rules import Decision
-    from egress_router.policy.target import Target
 
 HEAD_MAX_BYTES = 1024
 HEADS_MAX = 1024  # at most 1 MiB in all

@@ -211,10 +211,11 @@ def test_port_in_use_is_named():
 def test_low_port_names_the_sysctl(monkeypatch):
     """A low port without the right to it names the sysctl that gives it."""
 
-    def refuse(*_, **__):
-        raise PermissionError(13, "Permission denied")
+    class Unprivileged(socket.SocketType):
+        def bind(self, *_):
+            raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("egress_router.net.listen._open", refuse)
+    monkeypatch.setattr("egress_router.net.endpoint.socket.SocketType", Unprivileged)
     with pytest.raises(KernelError, match=r"port 53.*net\.ipv4\.ip_unprivileged_port_start=0"):
         open_listeners(LOCAL, 53)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 
 import pytest
 
@@ -14,9 +15,9 @@ SOON_S = 2.0
 
 
 @contextlib.contextmanager
-def streaming():
+def streaming(buffer_bytes=None):
     """A stream and the socket of its peer."""
-    near, far = connected_pair()
+    near, far = connected_pair(buffer_bytes)
     with polling() as poller:
         stream = Stream(near, poller)
         try:
@@ -81,5 +82,23 @@ def test_what_comes_unasked_is_told_once_for_each_watch(run):
             far.close()
             await asyncio.wait_for(told.wait(), SOON_S)
             assert stream.read_now() == b""
+
+    run(scene())
+
+
+def test_what_a_slow_peer_takes_in_pieces_is_whole(run):
+    """More than the kernel holds is handed over bit by bit, each byte once and in order."""
+    sent = os.urandom(400_000)
+
+    async def scene():
+        with streaming(4096) as (stream, far), far:
+            writing = asyncio.create_task(stream.write(sent))
+            got = bytearray()
+            while len(got) < len(sent):
+                got += await asyncio.get_running_loop().sock_recv(far, 3000)
+            await asyncio.wait_for(writing, SOON_S)
+            assert got == sent
+            with pytest.raises(BlockingIOError):
+                far.recv(1)
 
     run(scene())

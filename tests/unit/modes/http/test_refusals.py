@@ -5,9 +5,13 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from egress_router.modes.http.ledger import ALLOWED, FAILED, REFUSED, Ledger, Record
 from egress_router.modes.http.refusals import ROWS_MAX, Refusals
 from egress_router.service.connection_log import ConnectionLog
+
+pytestmark = pytest.mark.interpreted
 
 
 def refused(client: str, host: str, reason: str = "no line matches") -> Any:

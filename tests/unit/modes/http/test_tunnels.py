@@ -13,6 +13,8 @@ from egress_router.modes.http.tunnels import BATCH, Tunnels
 from egress_router.policy.rules import Policy, compile_rules
 from egress_router.policy.target import parse_authority
 
+pytestmark = pytest.mark.interpreted
+
 
 class Relay:
     """Knows whether it was cut."""
