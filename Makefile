@@ -15,7 +15,7 @@ PEERS   := wrk squid tinyproxy haproxy gcc libc6-dev
 
 # Once more, against the compiled package: what its modules are for, in less than two minutes.
 AGAIN   := tests/unit/test_compiled.py tests/unit/test_main.py tests/loopback \
-           $(addprefix tests/unit/,net policy modes service) \
+           $(addprefix tests/unit/,kernel net policy modes service) \
            $(addprefix tests/netns/http/test_,exchange.py life.py smuggling.py tunnel.py) \
            $(addprefix tests/netns/dns/test_,forwarding.py workers.py)
 

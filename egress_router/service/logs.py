@@ -7,21 +7,17 @@ as JSON, so that none is lost. `log_event` is the hot path: one comparison when 
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
-import threading
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from egress_router.service.events import EVENTS, LIBRARY_MESSAGE, LOG_LINES_LOST, RANKS, Event
+from egress_router.service.events import EVENTS, LOG_LINES_LOST, RANKS, Event
 from egress_router.service.log_lines import Clock, Renderer, json_renderer, text_renderer
 from egress_router.service.log_writer import DirectWriter, QueueWriter, Writer
 from egress_router.service.place import ALONE, Place
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
-    from types import TracebackType
 
     from egress_router.config.daemon import LogConfig
 
@@ -119,45 +115,6 @@ def describe_error(error: BaseException) -> dict[str, str]:
         "error": f"{type(error).__name__}: {error}",
         "traceback": "".join(traceback.format_exception(error)).rstrip(),
     }
-
-
-class LibraryHandler(logging.Handler):
-    """Turns warnings of libraries, which use `logging`, into events."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Logs one record of a library."""
-        fields = {"logger": record.name, "message": record.getMessage()}
-        if record.exc_info and record.exc_info[1] is not None:
-            fields["traceback"] = describe_error(record.exc_info[1])["traceback"]
-        log_event(LIBRARY_MESSAGE, **fields)
-
-
-def capture_library_messages() -> None:
-    """Routes `logging`, `warnings` and errors nobody catches into events; nothing else prints."""
-    root = logging.getLogger()
-    root.handlers[:] = [LibraryHandler(level=logging.WARNING)]
-    logging.captureWarnings(capture=True)
-    threading.excepthook = lambda args: _log_stray(
-        args.exc_value, f"thread {args.thread.name if args.thread else 'unknown'}"
-    )
-    sys.unraisablehook = lambda args: _log_stray(args.exc_value, args.err_msg or "cleanup")
-    sys.excepthook = _log_uncaught
-
-
-def _log_stray(error: BaseException | None, where: str) -> None:
-    fields = describe_error(error) if error is not None else {"error": "unknown", "traceback": ""}
-    log_event(
-        LIBRARY_MESSAGE,
-        logger=where,
-        message=fields["error"],
-        traceback=fields["traceback"],
-    )
-
-
-def _log_uncaught(
-    _kind: type[BaseException], error: BaseException, _traceback: TracebackType | None
-) -> None:
-    _log_stray(error, "main")
 
 
 def _is_open(descriptor: int) -> bool:

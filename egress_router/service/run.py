@@ -17,13 +17,9 @@ from egress_router.service import signals
 from egress_router.service.admin import open_unix_socket
 from egress_router.service.daemon import Mode, Service, Shareable
 from egress_router.service.events import CONFIGURATION_WARNING, DAEMON_FAILED
+from egress_router.service.library_messages import capture_library_messages
 from egress_router.service.lifecycle import Lifecycle, end_process, run_lifecycle
-from egress_router.service.logs import (
-    capture_library_messages,
-    configure_logs,
-    describe_error,
-    log_event,
-)
+from egress_router.service.logs import configure_logs, describe_error, log_event
 from egress_router.service.parting import Standing, part
 from egress_router.service.processors import decide_workers, observe_processors, observe_quota
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import tomllib
+import typing
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,27 @@ def test_it_is_compiled(path: str) -> None:
     """The tests of the compiled package do not run the sources by mistake."""
     module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
     assert str(module.__file__).endswith(".so")
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("path", MODULES)
+def test_no_class_forgets_its_weak_references(path: str) -> None:
+    """A compiled class that got them from an interpreted base does not clear them (mypyc 2.4).
+
+    What holds such a reference reads freed memory later. Errors and what has no instances may.
+    """
+    module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
+    kinds = [
+        kind
+        for kind in vars(module).values()
+        if isinstance(kind, type)
+        and kind.__module__ == module.__name__
+        and hasattr(kind, "__mypyc_attrs__")
+        and kind.__weakrefoffset__
+        and not issubclass(kind, Exception)
+        and not {typing.Protocol, typing.Generic} & set(kind.__bases__)
+    ]
+    assert kinds == []
 
 
 def test_the_list_names_what_there_is() -> None:

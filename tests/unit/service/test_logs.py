@@ -12,6 +12,7 @@ import pytest
 
 from egress_router.config.daemon import LogConfig
 from egress_router.service import events, logs
+from egress_router.service.library_messages import LibraryHandler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +78,7 @@ def test_unset_format_is_text_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> 
 def test_messages_of_libraries_become_events(capfd: pytest.CaptureFixture[str]) -> None:
     """Warnings of `logging` are events with the logger's name and the traceback, if any."""
     logs.configure_logs(LogConfig(format="json", level="info"), daemon=False)
-    handler = logs.LibraryHandler(level=logging.WARNING)
+    handler = LibraryHandler(level=logging.WARNING)
     error = ValueError("why")
     handler.handle(
         logging.LogRecord(
