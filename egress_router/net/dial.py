@@ -1,7 +1,8 @@
 """Connecting to one of several addresses, from the router's source address and link.
 
-1. Attempts start 250 ms apart, each address once, families in turn (RFC 8305, sections 4 and 5);
-   a failure starts the next at once. The first connection wins, all others are closed.
+1. Attempts start 250 ms apart, each address once, families in turn (RFC 8305, sections 4 and 5;
+   upstreams.py); a failure starts the next at once. The first connection wins, all others are
+   closed.
 2. Every socket is bound to the egress link and source before it connects: a packet that routing
    would send elsewhere is not sent at all.
 3. Raw sockets and one handler for each attempt. There is no transport whose cancelled creation
@@ -16,15 +17,15 @@ import errno
 import os
 import socket
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from itertools import chain, zip_longest
-from typing import TYPE_CHECKING, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from egress_router.net.deadlines import Deadlines
 from egress_router.net.dial_errors import DialCause, DialError, Failure, cause_of
-from egress_router.net.egress import bind_to
-from egress_router.net.endpoint import family_of, open_stream, socket_address, tune_stream
+from egress_router.net.egress import bind_stream
+from egress_router.net.endpoint import open_stream, tune_stream
 from egress_router.net.poller import BROKEN, READABLE, WRITABLE
+from egress_router.net.upstreams import Upstreams
 
 if TYPE_CHECKING:
     import asyncio
@@ -34,11 +35,16 @@ if TYPE_CHECKING:
     from egress_router.net.endpoint import IPAddress
     from egress_router.net.health import Health
     from egress_router.net.poller import Poller
+    from egress_router.net.upstreams import Upstream
 
     OnEnd: TypeAlias = Callable[["Dial", socket.SocketType | DialError], object]
 
 STAGGER_S = 0.25  # RFC 8305, section 5: Connection Attempt Delay
 DIAL_S = 10.0  # all attempts together; the originals' connect timeout
+
+_EINPROGRESS: Final = int(errno.EINPROGRESS)
+_SOL_SOCKET: Final = int(socket.SOL_SOCKET)
+_SO_ERROR: Final = int(socket.SO_ERROR)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,16 +59,18 @@ class DialLimits:
 class Dialler:
     """Connects; what it needs beside the addresses."""
 
-    __slots__ = ("deadlines", "health", "limits", "poller")
+    __slots__ = ("deadlines", "health", "limits", "poller", "staggers", "upstreams")
 
     def __init__(self, *, poller: Poller, health: Health, limits: DialLimits | None = None) -> None:
         self.poller = poller
         self.health = health
         self.limits = limits or DialLimits()
         self.deadlines = Deadlines(poller.loop, self.limits.dial_s)
+        self.staggers = Deadlines(poller.loop, self.limits.stagger_s)
+        self.upstreams = Upstreams()
 
     async def dial(
-        self, addresses: Sequence[IPAddress], port: int, egress: Egress
+        self, addresses: tuple[IPAddress, ...], port: int, egress: Egress
     ) -> socket.SocketType:
         """A connected, non-blocking stream socket to one of the addresses; the caller owns it.
 
@@ -87,7 +95,7 @@ class Dialler:
 
     def start(
         self,
-        addresses: Sequence[IPAddress],
+        addresses: tuple[IPAddress, ...],
         port: int,
         egress: Egress,
         on_end: OnEnd,
@@ -96,10 +104,11 @@ class Dialler:
 
         It gets the dial, and the connected socket, which is its own then, or the error.
         """
-        usable = tuple(one for one in addresses if egress.source_for(one) is not None)
-        ordered = self.health.order(interleave(usable), port)[: self.limits.tries]
-        attempts = Dial(self, ordered, port, egress)
-        if usable:
+        upstreams = self.upstreams.of(addresses, port, egress)
+        attempts = Dial(
+            self, self.health.order(upstreams)[: self.limits.tries], port, egress.device
+        )
+        if upstreams:
             attempts.start(on_end)
         else:
             missing = (Failure(address=one, cause=DialCause.NO_SOURCE) for one in addresses)
@@ -122,71 +131,48 @@ def _settle(
         done.set_result(result)
 
 
-def interleave(addresses: tuple[IPAddress, ...]) -> tuple[IPAddress, ...]:
-    """Families in turn, beginning with the first address's; the order within each stays.
-
-    `a4 b4 a6` becomes `a4 a6 b4`. An address given twice counts once.
-    """
-    return addresses if len(addresses) < 2 else _interleave(addresses)
-
-
-@lru_cache(maxsize=1024)
-def _interleave(addresses: tuple[IPAddress, ...]) -> tuple[IPAddress, ...]:
-    """Remembered: the same few answers, begun at each of their places, are dialled all the time."""
-    unique = tuple(dict.fromkeys(addresses))
-    first = [one for one in unique if one.version == unique[0].version]
-    other = [one for one in unique if one.version != unique[0].version]
-    return tuple(one for one in chain(*zip_longest(first, other)) if one is not None)
-
-
 class Dial:
     """All attempts of one dial; made by `Dialler.start`.
 
-    In `on_end`: `address` is the winner's, None if there is none, and `read_out` tells that nothing
-    has come from it yet (see `Carrier.carry`).
+    In `on_end`: `winner` is the one that answered, None if none has, and `read_out` tells that
+    nothing has come from it yet (see `Carrier.carry`).
     """
 
     __slots__ = (
-        "_deadlines",
-        "_egress",
+        "_device",
+        "_dialler",
         "_end",
         "_failures",
-        "_health",
         "_left",
-        "_limits",
-        "_next",
         "_on_end",
         "_open",
         "_poller",
-        "address",
+        "_stagger",
         "port",
         "read_out",
+        "winner",
     )
 
     def __init__(
-        self, dialler: Dialler, addresses: Sequence[IPAddress], port: int, egress: Egress
+        self, dialler: Dialler, upstreams: Sequence[Upstream], port: int, device: bytes | None
     ) -> None:
+        self._dialler = dialler
         self._poller = dialler.poller
-        self._health = dialler.health
-        self._limits = dialler.limits
-        self._deadlines = dialler.deadlines
-        self._left = list(reversed(addresses))
+        self._device = device
         self.port = port
-        self._egress = egress
-        self._open: dict[
-            int, tuple[IPAddress, socket.SocketType]
-        ] = {}  # in the order of their start
+        self._left = upstreams
+        self._open: dict[int, tuple[Upstream, socket.SocketType]] = {}  # in the order they began
         self._failures: list[Failure] = []
-        self._end = 0  # the number of our deadline
-        self._next: asyncio.TimerHandle | None = None
+        self._end = 0  # the numbers of our deadlines
+        self._stagger = 0
         self._on_end: OnEnd | None = None
-        self.address: IPAddress | None = None
+        self.winner: Upstream | None = None
         self.read_out = False
 
     def start(self, on_end: OnEnd) -> None:
         """Begins; only `Dialler.start` calls this."""
         self._on_end = on_end
-        self._end = self._deadlines.set(self._time_out)
+        self._end = self._dialler.deadlines.set(self._time_out)
         self._start_next()
 
     def cancel(self) -> None:
@@ -197,32 +183,32 @@ class Dial:
     def _start_next(self) -> None:
         self._stop_waiting()
         while self._left and self._on_end is not None:
-            address = self._left.pop()
+            upstream, self._left = self._left[0], self._left[1:]
             try:
-                code = self._start(address)
+                code = self._start(upstream)
             except OSError as error:
-                self._note(address, cause_of(error))
+                self._note(upstream, cause_of(error))
                 continue
             if code:
-                self._note(address, cause_of(OSError(code, os.strerror(code))))
+                self._note(upstream, cause_of(OSError(code, os.strerror(code))))
                 continue
             if self._left and self._on_end is not None:
-                self._next = self._poller.loop.call_later(self._limits.stagger_s, self._start_next)
+                self._stagger = self._dialler.staggers.set(self._start_next)
             return
         if not self._open:
             self._finish(None)
 
-    def _start(self, address: IPAddress) -> int:
+    def _start(self, upstream: Upstream) -> int:
         """Begins one attempt; 0, or the error number of `connect`. Raises OSError as well."""
-        sock = open_stream(family_of(address))
+        sock = open_stream(upstream.family)
         try:
-            bind_to(sock, self._egress, address)
+            bind_stream(sock, self._device, upstream.source)
             tune_stream(sock)
-            code = sock.connect_ex(socket_address(address, self.port))
-            if code == errno.EINPROGRESS:
+            code = sock.connect_ex(upstream.socket_address())
+            if code == _EINPROGRESS:
                 descriptor = sock.fileno()
                 self._poller.watch(descriptor, self._on_edge)
-                self._open[descriptor] = (address, sock)
+                self._open[descriptor] = (upstream, sock)
                 return 0
         except BaseException:
             sock.close()
@@ -230,21 +216,21 @@ class Dial:
         if code:
             sock.close()
         else:
-            self._win(address, sock)
+            self._win(upstream, sock)
         return code
 
     def _on_edge(self, descriptor: int, events: int) -> None:
         attempt = self._open.get(descriptor)
         if attempt is None:
             return  # it has won, and its new owner has not taken it over yet
-        address, sock = attempt
+        upstream, sock = attempt
         if not events & WRITABLE:
             return
-        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if events & BROKEN else 0
+        code = sock.getsockopt(_SOL_SOCKET, _SO_ERROR) if events & BROKEN else 0
         if code:
             del self._open[descriptor]
             discard(self._poller, sock)
-            self._note(address, cause_of(OSError(code, os.strerror(code))))
+            self._note(upstream, cause_of(OSError(code, os.strerror(code))))
             self._start_next()
             return
         # Those that began earlier and are not there yet have had 250 ms more: they are slow or
@@ -252,26 +238,26 @@ class Dial:
         for other, (earlier, _) in self._open.items():
             if other == descriptor:
                 break
-            self._health.note_failed(earlier, self.port)
+            self._dialler.health.note_failed(earlier.address, earlier.port)
         del self._open[descriptor]
         self.read_out = not events & READABLE
-        self._win(address, sock)
+        self._win(upstream, sock)
 
-    def _win(self, address: IPAddress, sock: socket.SocketType) -> None:
-        self._health.note_alive(address, self.port)
-        self.address = address
+    def _win(self, upstream: Upstream, sock: socket.SocketType) -> None:
+        self._dialler.health.note_alive(upstream.address, upstream.port)
+        self.winner = upstream
         self._finish(sock)
 
     def _time_out(self) -> None:
-        for address, _ in self._open.values():
-            self._note(address, DialCause.TIMED_OUT)
+        for upstream, _ in self._open.values():
+            self._note(upstream, DialCause.TIMED_OUT)
         self._finish(None)
 
-    def _note(self, address: IPAddress, cause: DialCause) -> None:
-        self._failures.append(Failure(address=address, cause=cause))
+    def _note(self, upstream: Upstream, cause: DialCause) -> None:
+        self._failures.append(Failure(address=upstream.address, cause=cause))
         # What is wrong on our side says nothing about the address.
         if cause in (DialCause.REFUSED, DialCause.UNREACHABLE, DialCause.TIMED_OUT):
-            self._health.note_failed(address, self.port)
+            self._dialler.health.note_failed(upstream.address, upstream.port)
 
     def _finish(self, winner: socket.SocketType | None) -> None:
         on_end, self._on_end = self._on_end, None
@@ -283,15 +269,15 @@ class Dial:
 
     def _clear(self) -> None:
         self._stop_waiting()
-        self._deadlines.take_back(self._end)
+        self._dialler.deadlines.take_back(self._end)
         for _, sock in self._open.values():
             discard(self._poller, sock)
         self._open.clear()
 
     def _stop_waiting(self) -> None:
-        if self._next is not None:
-            self._next.cancel()
-            self._next = None
+        if self._stagger:
+            self._dialler.staggers.take_back(self._stagger)
+            self._stagger = 0
 
 
 def discard(poller: Poller, sock: socket.SocketType) -> None:

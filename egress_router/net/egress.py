@@ -9,7 +9,7 @@ import struct
 import time
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from egress_router.net.endpoint import socket_address
 
@@ -22,7 +22,10 @@ _SIOCGIFFLAGS = 0x8913  # linux/sockios.h
 _IFF_UP, _IFF_RUNNING = 0x1, 0x40  # linux/if.h
 LATELY_S = 0.02  # a busy proxy would ask for each connection, at the cost of a system call
 _IFREQ = struct.Struct("16sH22x")  # name and flags of struct ifreq, netdevice(7)
-_IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h; Python has the name from 3.12 on
+_IP_BIND_ADDRESS_NO_PORT: Final = 24  # linux/in.h; Python has the name from 3.12 on
+_SOL_SOCKET: Final = int(socket.SOL_SOCKET)
+_SO_BINDTODEVICE: Final = int(socket.SO_BINDTODEVICE)
+_IPPROTO_IP: Final = int(socket.IPPROTO_IP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,17 +59,23 @@ class Egress:
 
 
 def bind_to(sock: socket.SocketType, egress: Egress, address: IPAddress) -> None:
-    """Ties a socket to the link and to the source of the address's family; the port stays open.
+    """Ties a socket to the link and to the source of the address's family."""
+    bind_stream(sock, egress.device, egress.bound(address))
+
+
+def bind_stream(
+    sock: socket.SocketType, device: bytes | None, source: SocketAddress | None
+) -> None:
+    """Ties a socket to a link and to a source address, as `Egress` has them; the port stays open.
 
     The kernel picks the port at connect, when it knows the whole four-tuple: without that option
     one source address would have 28,000 ports for all destinations together.
     """
-    if egress.device is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, egress.device)
-    source = egress.bound(address)
+    if device is not None:
+        sock.setsockopt(_SOL_SOCKET, _SO_BINDTODEVICE, device)
     if source is None:
         return
-    sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+    sock.setsockopt(_IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
     try:
         sock.bind(source)
     except OSError as error:

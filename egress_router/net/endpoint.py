@@ -6,7 +6,6 @@ import contextlib
 import os
 import socket
 import struct
-from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, TypeAlias
 
@@ -34,6 +33,10 @@ _AF_INET: Final = int(socket.AF_INET)
 _AF_INET6: Final = int(socket.AF_INET6)
 _STREAM: Final = int(socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
 _NEW_STREAM: Final = int(_STREAM | socket.SOCK_CLOEXEC)
+_SOL_SOCKET: Final = int(socket.SOL_SOCKET)
+_SO_OOBINLINE: Final = int(socket.SO_OOBINLINE)
+_IPPROTO_TCP: Final = int(socket.IPPROTO_TCP)
+_TCP_NODELAY: Final = int(socket.TCP_NODELAY)
 
 
 def open_stream(family: int) -> socket.SocketType:
@@ -69,17 +72,10 @@ def socket_address(address: IPAddress, port: int) -> SocketAddress:
     """
     zone = None if isinstance(address, IPv4Address) else address.scope_id
     if zone is None:
-        return _plain_socket_address(address, port)
+        plain = (str(address), port)
+        return plain if isinstance(address, IPv4Address) else (*plain, 0, 0)
     index = int(zone) if zone.isdecimal() else socket.if_nametoindex(zone)
     return (str(address).partition("%")[0], port, 0, index)
-
-
-@lru_cache(maxsize=4096)
-def _plain_socket_address(address: IPAddress, port: int) -> SocketAddress:
-    """Remembered: writing an address out costs more than the system call that takes it."""
-    if isinstance(address, IPv4Address):
-        return (str(address), port)
-    return (str(address), port, 0, 0)
 
 
 def render_endpoint(host: object, port: int) -> str:
@@ -97,7 +93,7 @@ def arm_reset(sock: socket.SocketType) -> None:
 def push(sock: socket.SocketType) -> None:
     """Sends what MSG_MORE has held back (tcp(7): setting TCP_NODELAY flushes)."""
     with contextlib.suppress(OSError):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(_IPPROTO_TCP, _TCP_NODELAY, 1)
 
 
 def tune_stream(sock: socket.SocketType) -> None:
@@ -105,8 +101,8 @@ def tune_stream(sock: socket.SocketType) -> None:
 
     Connections inherit this and `keep_alive` from their listener.
     """
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+    sock.setsockopt(_IPPROTO_TCP, _TCP_NODELAY, 1)
+    sock.setsockopt(_SOL_SOCKET, _SO_OOBINLINE, 1)
 
 
 def keep_alive(sock: socket.SocketType) -> None:

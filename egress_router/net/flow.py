@@ -16,41 +16,43 @@ from __future__ import annotations
 
 import os
 import socket
-from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from egress_router.net.endpoint import push
 from egress_router.net.pipes import PIPE_BYTES
 
 if TYPE_CHECKING:
     from egress_router.net.pipes import Pipe
-    from egress_router.net.relay import Relay
+    from egress_router.net.relay import Carrier, Relay
 
 TURN_BYTES = 1 << 20  # in one call, and what one splice brings beyond: some 0.5 ms
 PIECE_BYTES = TURN_BYTES // 16  # what a small piece counts as: each costs its system calls
 LAST_ROUNDS = 8  # at the end of a relay: what a socket may still hold
 BULK_BYTES = 16384  # from here on splice's two calls and the pipe cost less than two copies
 
-_SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
+_SPLICE: Final = int(os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK)
+_MSG_MORE: Final = int(socket.MSG_MORE)
 
 
-class FlowState(IntEnum):
-    """See rule 1 of this module."""
-
-    READING = 0
-    BLOCKED = 1
-    DONE = 2
+# See rule 1 of this module. Plain numbers: a member of an enumeration is looked up by its name.
+READING: Final = 0
+BLOCKED: Final = 1
+DONE: Final = 2
 
 
 class Flow:
-    """Moves bytes one way; its relay owns the sockets and hears of every end and error."""
+    """Moves bytes one way; its relay owns the sockets and hears of every end and error.
+
+    The relay comes with each call: flows that knew theirs would be a circle with it, left for the
+    garbage collector at the end of every connection.
+    """
 
     __slots__ = (
         "_bulk",
+        "_carrier",
         "_held",
         "_pending",
         "_pipe",
-        "_relay",
         "ending",
         "moved",
         "sink",
@@ -59,11 +61,13 @@ class Flow:
         "uneven",
     )
 
-    def __init__(self, relay: Relay, source: socket.SocketType, sink: socket.SocketType) -> None:
-        self._relay = relay
+    def __init__(
+        self, carrier: Carrier, source: socket.SocketType, sink: socket.SocketType
+    ) -> None:
+        self._carrier = carrier
         self.source = source
         self.sink = sink
-        self.state = FlowState.READING
+        self.state: int = READING
         self.moved = 0
         self.uneven = False
         self.ending = False  # the peer has sent its last byte, and all that is left can be read
@@ -72,17 +76,17 @@ class Flow:
         self._pending: bytes | memoryview = b""
         self._pipe: Pipe | None = None
 
-    def start(self, early: bytes) -> None:
+    def start(self, relay: Relay, early: bytes) -> None:
         """Begins with bytes that were read from the source before."""
         self._pending = early
-        if self._hand_on():
-            self._relay.touch()
-        elif self.state is FlowState.READING:
+        if self._hand_on(relay):
+            relay.touch()
+        elif self.state == READING:
             self._block()
 
     def stop(self) -> None:
         """Lets go of everything but the sockets; may be called in any state."""
-        self.state = FlowState.DONE
+        self.state = DONE
         self._pending = b""
         self._return_pipe()
 
@@ -90,9 +94,9 @@ class Flow:
         """Passes on what a source sent before it went away, as far as that goes without waiting."""
         if self.ending:
             push(self.sink)
-        if self.state is not FlowState.READING:
+        if self.state != READING:
             return
-        buffer = self._relay.carrier.buffer
+        buffer = self._carrier.buffer
         try:
             for _ in range(LAST_ROUNDS):
                 count = self.source.recv_into(buffer)
@@ -103,9 +107,8 @@ class Flow:
         except OSError:
             return
 
-    def pump(self) -> None:
+    def pump(self, relay: Relay) -> None:
         """Moves what there is, while READING: an edge of the source has come."""
-        carrier = self._relay.carrier
         left = TURN_BYTES
         while left > 0:
             try:
@@ -114,17 +117,17 @@ class Flow:
                 self._return_pipe()
                 return
             except OSError as error:
-                self._relay.fail(self.source, error)
+                relay.fail(self.source, error)
                 return
             if count == 0:
                 self.stop()
-                self._relay.finish(self)
+                relay.finish(self)
                 return
             left -= max(count, PIECE_BYTES)
-            self._relay.touch()
+            relay.touch()
             emptied = not self._held and count < PIPE_BYTES and not self.uneven
-            if not self._hand_on():
-                if self.state is FlowState.READING:
+            if not self._hand_on(relay):
+                if self.state == READING:
                     self._block()
                 return
             self._bulk = count >= BULK_BYTES
@@ -132,21 +135,21 @@ class Flow:
                 self._return_pipe()
                 return
         self._return_pipe()
-        carrier.poller.loop.call_soon(self._relay.go_on, self)
+        self._carrier.poller.loop.call_soon(relay.go_on, self)
 
-    def resume(self) -> None:
+    def resume(self, relay: Relay) -> None:
         """Hands on what is held, while BLOCKED: an edge of the sink has come."""
-        if self._hand_on():
-            self._relay.touch()
+        if self._hand_on(relay):
+            relay.touch()
             self._return_pipe()
-            self.state = FlowState.READING
-            self.pump()
+            self.state = READING
+            self.pump(relay)
 
     def _take_in(self, *, first: bool) -> int:
         """Takes bytes from the source; 0 is its end. Called only while nothing is held."""
         if self._bulk:
             if self._pipe is None:
-                self._pipe = self._relay.carrier.pipes.take()
+                self._pipe = self._carrier.pipes.take()
             if self._pipe is not None:
                 try:
                     self._held = os.splice(
@@ -159,13 +162,13 @@ class Flow:
                         raise
                 else:
                     return self._held
-        buffer = self._relay.carrier.buffer
+        buffer = self._carrier.buffer
         count = self.source.recv_into(buffer)
         # A view of the shared buffer: _hand_on follows at once, and _block copies what it leaves.
         self._pending = buffer[:count]
         return count
 
-    def _hand_on(self) -> bool:
+    def _hand_on(self, relay: Relay) -> bool:
         """Gives the sink what is held; False if some is left, or the relay has ended."""
         try:
             while self._held and self._pipe is not None:
@@ -173,22 +176,22 @@ class Flow:
                 self._held -= sent
                 self.moved += sent
             while self._pending:
-                sent = self.sink.send(self._pending, socket.MSG_MORE if self.ending else 0)
+                sent = self.sink.send(self._pending, _MSG_MORE if self.ending else 0)
                 self.moved += sent
                 self._pending = self._pending[sent:]
             self._pending = b""
         except BlockingIOError:
             return False
         except OSError as error:
-            self._relay.fail(self.sink, error)
+            relay.fail(self.sink, error)
             return False
         return True
 
     def _block(self) -> None:
-        self.state = FlowState.BLOCKED
+        self.state = BLOCKED
         self._pending = bytes(self._pending)
 
     def _return_pipe(self) -> None:
         if self._pipe is not None:
-            self._relay.carrier.pipes.give(self._pipe, empty=not self._held)
+            self._carrier.pipes.give(self._pipe, empty=not self._held)
             self._pipe, self._held = None, 0

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from egress_router.net.endpoint import IPAddress
+    from egress_router.net.upstreams import Upstream
 
     Endpoint: TypeAlias = tuple[IPAddress, int]
 
@@ -30,12 +31,11 @@ class Health:
         self._clock = clock
         self._avoided_until: dict[Endpoint, float] = {}
 
-    def order(self, addresses: Sequence[IPAddress], port: int) -> tuple[IPAddress, ...]:
+    def order(self, upstreams: tuple[Upstream, ...]) -> tuple[Upstream, ...]:
         """The same order, with those that failed lately behind the rest."""
         if not self._avoided_until:
-            return tuple(addresses)
-        avoided = {address for address in addresses if self._is_avoided(address, port)}
-        return tuple(sorted(addresses, key=avoided.__contains__))
+            return upstreams
+        return tuple(sorted(upstreams, key=self._is_avoided))
 
     def note_failed(self, address: IPAddress, port: int) -> None:
         """A connection to it did not come about."""
@@ -59,27 +59,16 @@ class Health:
         now = self._clock()
         return tuple(endpoint for endpoint, until in self._avoided_until.items() if now < until)
 
-    def _is_avoided(self, address: IPAddress, port: int) -> bool:
-        until = self._avoided_until.get((address, port))
+    def _is_avoided(self, upstream: Upstream) -> bool:
+        endpoint = (upstream.address, upstream.port)
+        until = self._avoided_until.get(endpoint)
         if until is None:
             return False
         now = self._clock()
         if now < until:
             return True
-        self._avoided_until[address, port] = now + PROBE_EVERY_S
+        self._avoided_until[endpoint] = now + PROBE_EVERY_S
         return False
-
-
-class Turns:
-    """Uses several addresses in turn, IPv4 before IPv6, whatever order the nameserver gave."""
-
-    def __init__(self) -> None:
-        self._turn = 0
-
-    def next(self, addresses: Sequence[IPAddress]) -> tuple[IPAddress, ...]:
-        """All of the addresses, beginning one further than the last time."""
-        turn, self._turn = self._turn, self._turn + 1
-        return (*rotate(_family(addresses, 4), turn), *rotate(_family(addresses, 6), turn))
 
 
 def rotate(addresses: Sequence[IPAddress], turn: int) -> tuple[IPAddress, ...]:
@@ -88,7 +77,3 @@ def rotate(addresses: Sequence[IPAddress], turn: int) -> tuple[IPAddress, ...]:
         return ()
     start = turn % len(addresses)
     return (*addresses[start:], *addresses[:start])
-
-
-def _family(addresses: Sequence[IPAddress], version: int) -> tuple[IPAddress, ...]:
-    return tuple(sorted(one for one in addresses if one.version == version))

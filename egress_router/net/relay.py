@@ -14,12 +14,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from egress_router.net.endpoint import arm_reset, keep_alive
-from egress_router.net.flow import Flow, FlowState
+from egress_router.net.flow import BLOCKED, DONE, READING, Flow
 from egress_router.net.pipes import PIPE_BYTES, PipePool
 from egress_router.net.poller import ENDING, READABLE, UNEVEN, WRITABLE
 from egress_router.net.wheel import IdleWheel
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
 IDLE_S = 3600.0  # keepalive finds dead peers much earlier; users lost long silent sessions to less
 HALF_CLOSED_IDLE_S = 60.0
 SILENT_S = 15.0
+
+_SHUT_WR: Final = int(socket.SHUT_WR)
 
 _RESET_ERRNOS = {errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN, errno.ECONNABORTED}
 
@@ -50,13 +51,15 @@ class EndReason(StrEnum):
     BROKEN = "broken"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RelayEnd:
     """The bytes delivered each way (`up`: from the client to the upstream), and why it ended."""
 
-    reason: EndReason
-    bytes_up: int
-    bytes_down: int
+    __slots__ = ("bytes_down", "bytes_up", "reason")
+
+    def __init__(self, reason: EndReason, bytes_up: int, bytes_down: int) -> None:
+        self.reason = reason
+        self.bytes_up = bytes_up
+        self.bytes_down = bytes_down
 
 
 class Carrier:
@@ -139,8 +142,8 @@ class Relay:
     ) -> None:
         self.carrier = carrier
         self._on_end = on_end
-        self._up = Flow(self, client, upstream)
-        self._down = Flow(self, upstream, client)
+        self._up = Flow(carrier, client, upstream)
+        self._down = Flow(carrier, upstream, client)
         self._kept_alive = False
         self.active_tick = 0
         self.idle_ticks = carrier.silent_ticks
@@ -149,9 +152,9 @@ class Relay:
     def start(self, early_up: bytes, early_down: bytes) -> None:
         """Begins to relay; only `Carrier.carry` calls this."""
         if early_up:
-            self._up.start(early_up)
+            self._up.start(self, early_up)
         if early_down and self in self.carrier.relays:
-            self._down.start(early_down)
+            self._down.start(self, early_down)
 
     def watch(self, *, client_read_out: bool, upstream_read_out: bool) -> None:
         """Takes the sockets' edges over; only `Carrier.carry` calls this."""
@@ -163,9 +166,9 @@ class Relay:
 
     def go_on(self, flow: Flow) -> None:
         """A flow has had its share of a turn, and comes back."""
-        if flow.state is FlowState.READING:
+        if flow.state == READING:
             try:
-                flow.pump()
+                flow.pump(self)
             except Exception:
                 self.fail_inside()
                 raise
@@ -195,11 +198,11 @@ class Relay:
 
     def finish(self, flow: Flow) -> None:
         """A flow has passed all of its bytes on, and its source has ended."""
-        if self._other(flow).state is FlowState.DONE:
+        if self._other(flow).state == DONE:
             self._end(EndReason.CLOSED)
             return
         try:
-            flow.sink.shutdown(socket.SHUT_WR)
+            flow.sink.shutdown(_SHUT_WR)
         except OSError as error:
             self.fail(flow.sink, error)
             return
@@ -225,7 +228,7 @@ class Relay:
 
     def end_idle(self) -> None:
         """The wheel found that no byte has moved for the limit, or the first time for 15 s."""
-        half_closed = FlowState.DONE in (self._up.state, self._down.state)
+        half_closed = DONE in (self._up.state, self._down.state)
         if not half_closed and not self._kept_alive:
             self._kept_alive = True
             with contextlib.suppress(OSError):  # its peer has gone, of which an edge will tell
@@ -249,10 +252,10 @@ class Relay:
                 if events & UNEVEN:
                     reading.uneven = True
                     reading.ending = events & UNEVEN == ENDING
-                if reading.state is FlowState.READING:
-                    reading.pump()
-            if events & WRITABLE and writing.state is FlowState.BLOCKED:
-                writing.resume()
+                if reading.state == READING:
+                    reading.pump(self)
+            if events & WRITABLE and writing.state == BLOCKED:
+                writing.resume(self)
         except Exception:
             self.fail_inside()
             raise
@@ -273,5 +276,5 @@ class Relay:
         for sock in (self._up.source, self._up.sink):
             forget(sock.fileno())
             sock.close()
-        end = RelayEnd(reason=reason, bytes_up=self._up.moved, bytes_down=self._down.moved)
+        end = RelayEnd(reason, self._up.moved, self._down.moved)
         self.carrier.poller.loop.call_soon(self._on_end, end)

@@ -134,6 +134,7 @@ class Stream:
     def detach(self) -> socket.SocketType:
         """The socket; it is the caller's now, who watches it in its turn."""
         self._descriptor = -1
+        self.on_unasked = None  # whose owner commonly has us: a circle, for the collector to find
         return self.sock
 
     def close(self, *, reset: bool = False) -> None:
@@ -142,6 +143,7 @@ class Stream:
             return
         self._poller.forget(self._descriptor)
         self._descriptor = -1
+        self.on_unasked = None
         if reset:
             arm_reset(self.sock)
         self.sock.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import time
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from egress_router.net.endpoint import render_endpoint
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from egress_router.config.dns_destination import DnsDestination
     from egress_router.net.endpoint import IPAddress
     from egress_router.net.relay import RelayEnd
+    from egress_router.net.upstreams import Upstream
     from egress_router.service.connection_log import ConnectionLog
     from egress_router.service.events import Event
 
@@ -51,12 +51,6 @@ class PortCounts:
     bytes_down: int = 0
 
 
-@lru_cache(maxsize=4096)
-def _endpoint_text(address: IPAddress, port: int) -> str:
-    """Remembered: writing it costs as much as the rest of a line."""
-    return render_endpoint(address, port)
-
-
 class Record:
     """One connection, from its acceptance to its line."""
 
@@ -70,12 +64,12 @@ class Record:
         self._counts = counts
         self._peer = peer
         self._started = time.monotonic()
-        self._upstream: tuple[IPAddress, int] | None = None
+        self._upstream: Upstream | None = None
         counts.active += 1
 
-    def connected(self, address: IPAddress, port: int) -> None:
+    def connected(self, upstream: Upstream) -> None:
         """There is a connection to a partner."""
-        self._upstream = (address, port)
+        self._upstream = upstream
         self._counts.forwarded += 1
         self._counts.dials.connected.note(time.monotonic() - self._started)
         if is_logged(events.DNS_CONNECTED):
@@ -83,7 +77,8 @@ class Record:
 
     def leads_to(self, port: int, addresses: Iterable[IPAddress]) -> bool:
         """Whether it is connected to one of these."""
-        return self._upstream in {(address, port) for address in addresses}
+        upstream = self._upstream
+        return upstream is not None and upstream.port == port and upstream.address in addresses
 
     def ended(self, end: RelayEnd, revoked: str = "") -> None:
         """The connection is over; `revoked`: why it was ended from here."""
@@ -124,7 +119,7 @@ class Record:
                 "client": render_endpoint(*self._peer),
                 "port": one.port,
                 "target": f"{one.host}:{one.target_port}",
-                "address": _endpoint_text(*self._upstream) if self._upstream else None,
+                "address": self._upstream.text if self._upstream else None,
                 "rule": one.line,
                 **fields,
                 "seconds": round(time.monotonic() - self._started, 4),

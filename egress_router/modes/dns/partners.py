@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from math import lcm
 from typing import TYPE_CHECKING
 
 from egress_router.modes.dns.sockets import reset
@@ -56,7 +57,8 @@ class Partners:
         self._changed = changed
         self._turn = 0
         self._seen: tuple[IPAddress, ...] = ()
-        self._ordered: tuple[tuple[IPAddress, ...], tuple[IPAddress, ...]] = ((), ())
+        self._orders: dict[int, tuple[IPAddress, ...]] = {}
+        self._round = 1
         self._probing: asyncio.Task[None] | None = None
 
     def alive(self) -> tuple[IPAddress, ...]:
@@ -91,11 +93,16 @@ class Partners:
     def _in_turn(self) -> tuple[IPAddress, ...]:
         if self._seen is not self.name.addresses:
             self._seen = self.name.addresses
-            four: tuple[IPAddress, ...] = tuple(one for one in self._seen if one.version == 4)
-            self._ordered = (four, self._seen[len(four) :])
-        self._turn += 1
-        four, six = self._ordered
-        return (*rotate(four, self._turn), *rotate(six, self._turn))
+            self._orders.clear()
+            self._round = lcm(*(len(one) or 1 for one in _by_family(self._seen)))
+        self._turn = (self._turn + 1) % self._round
+        order = self._orders.get(self._turn)
+        if order is None:
+            # Kept, for the dialler knows orders it has seen by their identity.
+            four, six = _by_family(self._seen)
+            order = (*rotate(four, self._turn), *rotate(six, self._turn))
+            self._orders[self._turn] = order
+        return order
 
     async def _probe(self) -> None:
         try:
@@ -117,3 +124,10 @@ class Partners:
                 sock = await self._prober.dial((address,), self.port, self._outside.egress)
                 self._poller.forget(sock.fileno())
                 reset(sock)
+
+
+def _by_family(
+    addresses: tuple[IPAddress, ...],
+) -> tuple[tuple[IPAddress, ...], tuple[IPAddress, ...]]:
+    four = tuple(one for one in addresses if one.version == 4)
+    return four, addresses[len(four) :]

@@ -280,8 +280,8 @@ class Connection:
             self._shared.loop.call_soon(self.port.probed)
             return
         self._shared.dialling.discard(self)
-        assert dial.address is not None  # noqa: S101 - it has won
-        self._record.connected(dial.address, dial.port)
+        assert dial.winner is not None  # noqa: S101 - it has won
+        self._record.connected(dial.winner)
         self._shared.carried.add(self)
         self._relay = self._shared.carrier.carry(
             self._client, result, self._ended, upstream_read_out=dial.read_out
@@ -294,6 +294,7 @@ class Connection:
         self._shared.release()
 
     def _ended(self, end: RelayEnd) -> None:
+        self._relay = self._dial = None  # or the three of us were a circle, left for the collector
         self._shared.carried.discard(self)
         self._record.ended(end, self._revoked)
         self._shared.release()

@@ -49,6 +49,27 @@ _SOUND_REQUEST = frozenset((403, 405, 417, 502, 504, 508))
 LINGER_BYTES = 1 << 20  # read and dropped behind a last answer, so that no reset overtakes it
 
 
+class Tunnel:
+    """What there is left to do for a connection that a relay has."""
+
+    __slots__ = ("_record", "_shared")
+
+    def __init__(self, record: Record, shared: Shared) -> None:
+        self._record = record
+        self._shared = shared
+
+    def ended(self, end: RelayEnd) -> None:
+        """The relay has ended."""
+        record, shared = self._record, self._shared
+        record.bytes_up += end.bytes_up
+        record.bytes_down += end.bytes_down
+        record.note = record.revoked or end.reason.value
+        shared.tunnels.discard(record)
+        shared.ledger.close(record)
+        shared.release()
+        shared.ended.set()
+
+
 class Client:
     """One client connection, served by the task `task`."""
 
@@ -256,19 +277,10 @@ class Client:
         self._handed_over = True
         early, self.buffer = self.buffer, b""
 
-        def ended(end: RelayEnd) -> None:
-            record.bytes_up += end.bytes_up
-            record.bytes_down += end.bytes_down
-            record.note = record.revoked or end.reason.value
-            shared.tunnels.discard(record)
-            shared.ledger.close(record)
-            shared.release()
-            shared.ended.set()
-
         relay = shared.carrier.carry(
             self.stream.detach(),
             upstream,
-            ended,
+            Tunnel(record, shared).ended,
             early_up=early,
             early_down=early_down,
             client_read_out=self.stream.is_read_out,
@@ -374,7 +386,7 @@ class Client:
 
     def end(self) -> None:
         """Lets go of everything that is not handed over."""
-        self.watchdog.stop()
+        self.watchdog.close()
         self.shared.clients.discard(self)
         self.drop_upstream(reset=self.left)
         if not self._handed_over:

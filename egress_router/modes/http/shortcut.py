@@ -99,7 +99,7 @@ class Shortcut:
         if isinstance(result, DialError):
             client.start(client.serve_failure(record, client.shared.uplink.failure_of(result)))
             return
-        record.address = dial.address
+        record.address = None if dial.winner is None else dial.winner.address
         try:
             # Some forty bytes, the first ones on this connection: they fit, or it is lost.
             client.stream.sock.send(TUNNEL_ESTABLISHED)

@@ -82,11 +82,20 @@ class Watchdog:
         self._off = True
         self._wheel.discard(self)
 
+    def close(self) -> None:
+        """Watches no more, and forgets whom to call: the connection has us, and ends now."""
+        self.stop()
+        self._expired = _nobody
+
     def end_idle(self) -> None:
         """The wheel found that the phase has taken too long, and watches no more."""
         self._off = True
         self.slot = OFF
         self._expired(self.phase)
+
+
+def _nobody(_phase: Phase) -> None:
+    """For the phases of a connection that has ended."""
 
 
 def phase_ticks(wheel: IdleWheel, times: HttpTimes) -> tuple[int, ...]:

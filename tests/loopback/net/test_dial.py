@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from egress_router.net.dial import Dialler, DialLimits, interleave
+from egress_router.net.dial import Dialler, DialLimits
 from egress_router.net.dial_errors import DialCause, DialError
 from egress_router.net.egress import Egress
 from egress_router.net.health import Health
@@ -320,18 +320,3 @@ def _probe():
     descriptor = os.open(SELF, os.O_RDONLY)
     os.close(descriptor)
     return descriptor
-
-
-INTERLEAVED = [
-    ([], []),
-    (["192.0.2.1", "192.0.2.2"], ["192.0.2.1", "192.0.2.2"]),
-    (["192.0.2.1", "192.0.2.2", "2001:db8::1"], ["192.0.2.1", "2001:db8::1", "192.0.2.2"]),
-    (["2001:db8::1", "192.0.2.1", "2001:db8::2"], ["2001:db8::1", "192.0.2.1", "2001:db8::2"]),
-    (["192.0.2.1", "192.0.2.1"], ["192.0.2.1"]),
-]
-
-
-@pytest.mark.parametrize(("given", "expected"), INTERLEAVED)
-def test_families_take_turns(given, expected):
-    """The first address's family begins, then they alternate; no address comes twice."""
-    assert interleave(addresses(*given)) == addresses(*expected)
