@@ -14,6 +14,7 @@ import json
 import time
 from json.encoder import encode_basestring_ascii
 from math import isfinite
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
@@ -46,7 +47,15 @@ class Clock:
         if second != whole:
             text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
             self._second = (whole, text)  # one assignment: threads see the old pair or the new one
-        return f"{text}.{int((now - whole) * 1000):03d}Z"
+        return f"{text}.{str(1000 + int((now - whole) * 1000))[1:]}Z"
+
+
+def seconds_since(started: float) -> float:
+    """How long ago that was (of `time.monotonic`), to a tenth of a millisecond.
+
+    Without `round`, which goes by way of decimal text.
+    """
+    return int((monotonic() - started) * 10_000 + 0.5) / 10_000
 
 
 def json_renderer(clock: Clock) -> Renderer:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from egress_router.net.endpoint import render_endpoint
 from egress_router.service import events
 from egress_router.service.histogram import Histogram
+from egress_router.service.log_lines import seconds_since
 from egress_router.service.logs import is_logged, log_fields
 
 if TYPE_CHECKING:
@@ -122,6 +123,6 @@ class Record:
                 "address": self._upstream.text if self._upstream else None,
                 "rule": one.line,
                 **fields,
-                "seconds": round(time.monotonic() - self._started, 4),
+                "seconds": seconds_since(self._started),
             },
         )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from egress_router.modes.http.refusals import Refusals
 from egress_router.service import events
 from egress_router.service.connection_log import ConnectionLog
+from egress_router.service.log_lines import seconds_since
 from egress_router.service.logs import log_fields
 from egress_router.service.series import OTHER, Counts
 
@@ -159,7 +160,7 @@ class Ledger:
             "status": record.status,
             "bytes_up": record.bytes_up,
             "bytes_down": record.bytes_down,
-            "seconds": round(time.monotonic() - record.started, 4),
+            "seconds": seconds_since(record.started),
         }
         if record.note:
             fields["note"] = record.note
