@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from egress_router.net.deadlines import Deadlines
 from egress_router.net.dial_errors import DialCause, DialError, Failure, cause_of
 from egress_router.net.egress import bind_stream
-from egress_router.net.endpoint import open_stream, tune_stream
+from egress_router.net.endpoint import hold_ack, open_stream, tune_stream
 from egress_router.net.poller import BROKEN, READABLE, WRITABLE
 from egress_router.net.upstreams import Upstreams
 
@@ -99,15 +99,19 @@ class Dialler:
         port: int,
         egress: Egress,
         on_end: OnEnd,
+        *,
+        hold_ack: bool = False,
     ) -> Dial:
         """The same without a task: `on_end` is called once, perhaps within this call.
 
-        It gets the dial, and the connected socket, which is its own then, or the error.
+        It gets the dial, and the connected socket, which is its own then, or the error. `hold_ack`:
+        see `endpoint.hold_ack`; what that asks for is owed by `on_end`.
         """
         upstreams = self.upstreams.of(addresses, port, egress)
         attempts = Dial(
             self, self.health.order(upstreams)[: self.limits.tries], port, egress.device
         )
+        attempts.hold_ack = hold_ack
         if upstreams:
             attempts.start(on_end)
         else:
@@ -148,6 +152,7 @@ class Dial:
         "_open",
         "_poller",
         "_stagger",
+        "hold_ack",
         "port",
         "read_out",
         "winner",
@@ -168,6 +173,7 @@ class Dial:
         self._on_end: OnEnd | None = None
         self.winner: Upstream | None = None
         self.read_out = False
+        self.hold_ack = False
 
     def start(self, on_end: OnEnd) -> None:
         """Begins; only `Dialler.start` calls this."""
@@ -204,6 +210,8 @@ class Dial:
         try:
             bind_stream(sock, self._device, upstream.source)
             tune_stream(sock)
+            if self.hold_ack:
+                hold_ack(sock)
             code = sock.connect_ex(upstream.socket_address())
             if code == _EINPROGRESS:
                 descriptor = sock.fileno()

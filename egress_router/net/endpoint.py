@@ -37,6 +37,7 @@ _SOL_SOCKET: Final = int(socket.SOL_SOCKET)
 _SO_OOBINLINE: Final = int(socket.SO_OOBINLINE)
 _IPPROTO_TCP: Final = int(socket.IPPROTO_TCP)
 _TCP_NODELAY: Final = int(socket.TCP_NODELAY)
+_TCP_QUICKACK: Final = int(socket.TCP_QUICKACK)
 
 
 def open_stream(family: int) -> socket.SocketType:
@@ -103,6 +104,21 @@ def tune_stream(sock: socket.SocketType) -> None:
     """
     sock.setsockopt(_IPPROTO_TCP, _TCP_NODELAY, 1)
     sock.setsockopt(_SOL_SOCKET, _SO_OOBINLINE, 1)
+
+
+def hold_ack(sock: socket.SocketType) -> None:
+    """Before connect: what ends the handshake goes out with the first bytes, in one packet.
+
+    To be followed by bytes or by `release_ack` at once: until then the server has no connection,
+    and one that speaks first says nothing. The kernel waits 200 ms at most (tcp(7), TCP_QUICKACK).
+    """
+    sock.setsockopt(_IPPROTO_TCP, _TCP_QUICKACK, 0)
+
+
+def release_ack(sock: socket.SocketType) -> None:
+    """There is nothing to send yet: ends the handshake now. Does nothing if that has happened."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(_IPPROTO_TCP, _TCP_QUICKACK, 1)
 
 
 def keep_alive(sock: socket.SocketType) -> None:

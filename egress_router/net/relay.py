@@ -5,7 +5,9 @@
    (at most a minute without a byte). When both have ended the relay has.
 3. A reset goes on as a reset: the other end must not take a torn connection for a finished one.
 4. An idle relay holds no pipe, no buffer, no task and no timer of its own.
-5. Keepalive begins with the first silence of 15 s: most connections never have one, and are spared
+5. What ends the handshake with the upstream may be held back for the client's first bytes, as one
+   packet with them: a server is woken once then, for a connection that has something to say.
+6. Keepalive begins with the first silence of 15 s: most connections never have one, and are spared
    its system calls.
 """
 
@@ -17,7 +19,8 @@ import socket
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from egress_router.net.endpoint import arm_reset, keep_alive
+from egress_router.net.deadlines import Deadlines
+from egress_router.net.endpoint import arm_reset, keep_alive, release_ack
 from egress_router.net.flow import BLOCKED, DONE, READING, Flow
 from egress_router.net.pipes import PIPE_BYTES, PipePool
 from egress_router.net.poller import ENDING, READABLE, UNEVEN, WRITABLE
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 IDLE_S = 3600.0  # keepalive finds dead peers much earlier; users lost long silent sessions to less
 HALF_CLOSED_IDLE_S = 60.0
 SILENT_S = 15.0
+HELD_S = 0.005  # longer than a client in the cluster takes for its first bytes
 
 _SHUT_WR: Final = int(socket.SHUT_WR)
 
@@ -52,14 +56,18 @@ class EndReason(StrEnum):
 
 
 class RelayEnd:
-    """The bytes delivered each way (`up`: from the client to the upstream), and why it ended."""
+    """The bytes delivered each way (`up`: from the client to the upstream), and why it ended.
 
-    __slots__ = ("bytes_down", "bytes_up", "reason")
+    `client_first`: the client spoke, and the upstream had said nothing by then.
+    """
+
+    __slots__ = ("bytes_down", "bytes_up", "client_first", "reason")
 
     def __init__(self, reason: EndReason, bytes_up: int, bytes_down: int) -> None:
         self.reason = reason
         self.bytes_up = bytes_up
         self.bytes_down = bytes_down
+        self.client_first = False
 
 
 class Carrier:
@@ -82,6 +90,7 @@ class Carrier:
         self.silent_ticks = min(self.idle_ticks, self.wheel.ticks(SILENT_S))
         self.half_closed_ticks = min(self.idle_ticks, self.wheel.ticks(half_closed_idle_s))
         self.relays: set[Relay] = set()
+        self.handshakes = Deadlines(poller.loop, HELD_S)
 
     def carry(  # noqa: PLR0913 - two sockets, and what is known of each
         self,
@@ -93,18 +102,25 @@ class Carrier:
         early_down: bytes = b"",
         client_read_out: bool = False,
         upstream_read_out: bool = False,
+        ack_held: bool = False,
     ) -> Relay:
         """Relays between two connected, non-blocking sockets until `on_end` is called, once.
 
         `early_up` was read from the client before and goes to the upstream first; `early_down` the
         other way. `read_out`: whoever watched the socket so far has read all that it was told of.
+        `ack_held`: the upstream was dialled so (`endpoint.hold_ack`), and is told of its connection
+        with the client's first bytes, or as soon as the client turns out to have none: where it is
+        read out, that is 5 ms from now.
         `on_end` never runs within this call.
         """
         relay = Relay(self, client, upstream, on_end)
         self.relays.add(relay)
         self.wheel.add(relay)
-        relay.watch(client_read_out=client_read_out, upstream_read_out=upstream_read_out)
-        relay.start(early_up, early_down)
+        if ack_held and not early_up:
+            relay.hold_handshake(client_read_out=client_read_out)
+        if relay in self.relays:
+            relay.watch(client_read_out=client_read_out, upstream_read_out=upstream_read_out)
+            relay.start(early_up, early_down)
         return relay
 
     def cut_all(self) -> None:
@@ -124,8 +140,10 @@ class Relay:
     __slots__ = (
         "__weakref__",
         "_down",
+        "_handshake",
         "_kept_alive",
         "_on_end",
+        "_server_first",
         "_up",
         "active_tick",
         "carrier",
@@ -145,6 +163,8 @@ class Relay:
         self._up = Flow(carrier, client, upstream)
         self._down = Flow(carrier, upstream, client)
         self._kept_alive = False
+        self._server_first = False
+        self._handshake = 0  # the number of its deadline
         self.active_tick = 0
         self.idle_ticks = carrier.silent_ticks
         self.slot = 0
@@ -155,6 +175,14 @@ class Relay:
             self._up.start(self, early_up)
         if early_down and self in self.carrier.relays:
             self._down.start(self, early_down)
+
+    def hold_handshake(self, *, client_read_out: bool) -> None:
+        """Waits for the client's first bytes, if need be; only `Carrier.carry` calls this."""
+        if client_read_out:
+            self._handshake = self.carrier.handshakes.set(self._end_handshake)
+        else:
+            self.go_on(self._up)
+            self._end_handshake()
 
     def watch(self, *, client_read_out: bool, upstream_read_out: bool) -> None:
         """Takes the sockets' edges over; only `Carrier.carry` calls this."""
@@ -239,10 +267,16 @@ class Relay:
                 return
         self._end(EndReason.HALF_CLOSED_IDLE if half_closed else EndReason.IDLE)
 
+    def _end_handshake(self) -> None:
+        if not self._up.moved and self in self.carrier.relays:
+            release_ack(self._up.sink)
+
     def _on_client(self, _descriptor: int, events: int) -> None:
         self._on_edge(self._up, self._down, events)
 
     def _on_upstream(self, _descriptor: int, events: int) -> None:
+        if events & READABLE and not self._up.moved:
+            self._server_first = True
         self._on_edge(self._down, self._up, events)
 
     def _on_edge(self, reading: Flow, writing: Flow, events: int) -> None:
@@ -268,6 +302,8 @@ class Relay:
             return
         self.carrier.relays.discard(self)
         self.carrier.wheel.discard(self)
+        if self._handshake:
+            self.carrier.handshakes.take_back(self._handshake)
         self._up.stop()
         self._down.stop()
         for sock in reset:
@@ -277,4 +313,5 @@ class Relay:
             forget(sock.fileno())
             sock.close()
         end = RelayEnd(reason, self._up.moved, self._down.moved)
+        end.client_first = self._up.moved > 0 and not self._server_first
         self.carrier.poller.loop.call_soon(self._on_end, end)

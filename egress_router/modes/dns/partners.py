@@ -77,7 +77,9 @@ class Partners:
 
     def connect(self, on_end: OnEnd) -> Dial:
         """Connects to the next partner, or to another one; see `Dialler.start`."""
-        return self._dialler.start(self._in_turn(), self.port, self._outside.egress, on_end)
+        return self._dialler.start(
+            self._in_turn(), self.port, self._outside.egress, on_end, hold_ack=True
+        )
 
     def watch(self) -> None:
         """Probes, if there is a reason to."""

@@ -284,7 +284,7 @@ class Connection:
         self._record.connected(dial.winner)
         self._shared.carried.add(self)
         self._relay = self._shared.carrier.carry(
-            self._client, result, self._ended, upstream_read_out=dial.read_out
+            self._client, result, self._ended, upstream_read_out=dial.read_out, ack_held=True
         )
 
     def _fail(self, reason: str) -> None:

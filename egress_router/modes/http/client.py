@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from egress_router.modes.http.prepared import PreparedRequest
     from egress_router.modes.http.shared import Shared
     from egress_router.modes.http.upstream import Upstream
+    from egress_router.net.dial import Dial
     from egress_router.net.http1.head_reader import HeadReader
     from egress_router.net.relay import RelayEnd
 
@@ -52,10 +53,11 @@ LINGER_BYTES = 1 << 20  # read and dropped behind a last answer, so that no rese
 class Tunnel:
     """What there is left to do for a connection that a relay has."""
 
-    __slots__ = ("_record", "_shared")
+    __slots__ = ("_known", "_record", "_shared")
 
-    def __init__(self, record: Record, shared: Shared) -> None:
+    def __init__(self, record: Record, known: KnownTunnel | None, shared: Shared) -> None:
         self._record = record
+        self._known = known
         self._shared = shared
 
     def ended(self, end: RelayEnd) -> None:
@@ -64,6 +66,8 @@ class Tunnel:
         record.bytes_up += end.bytes_up
         record.bytes_down += end.bytes_down
         record.note = record.revoked or end.reason.value
+        if self._known is not None:
+            self._known.client_first = end.client_first
         shared.tunnels.discard(record)
         shared.ledger.close(record)
         shared.release()
@@ -267,11 +271,12 @@ class Client:
         record: Record,
         early_down: bytes = b"",
         *,
-        read_out: bool = False,
+        dial: Dial | None = None,
+        known: KnownTunnel | None = None,
     ) -> None:
         """The connection is a tunnel from now on; the relay owns both sockets.
 
-        `read_out`: of the upstream, see `Carrier.carry`.
+        `dial`: which has led to the upstream, if that was just now. `known` learns how it went.
         """
         shared = self.shared
         self._handed_over = True
@@ -280,11 +285,12 @@ class Client:
         relay = shared.carrier.carry(
             self.stream.detach(),
             upstream,
-            Tunnel(record, shared).ended,
+            Tunnel(record, known, shared).ended,
             early_up=early,
             early_down=early_down,
             client_read_out=self.stream.is_read_out,
-            upstream_read_out=read_out,
+            upstream_read_out=dial is not None and dial.read_out,
+            ack_held=dial is not None and dial.hold_ack,
         )
         shared.tunnels.add(record, relay)
 

@@ -4,7 +4,9 @@
    hold a secret are kept: the fields they may have are listed here.
 2. Whether the target is allowed is asked anew each time; a shortcut is taken only where the answer
    is known at once. Everything else goes the long way, by `Client.serve`.
-3. It ends in one of three ways, each with the record's line: the relay has both sockets, the client
+3. Who spoke first is remembered: where it was the client, the next handshake with the server is
+   held back for its first bytes (net/relay.py, rule 5).
+4. It ends in one of three ways, each with the record's line: the relay has both sockets, the client
    is told why there is no tunnel, or the client has left.
 """
 
@@ -33,12 +35,16 @@ HEADS_MAX = 1024  # at most 1 MiB in all
 _PLAIN_FIELDS = frozenset(("host", "user-agent", "connection", "proxy-connection", "accept"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class KnownTunnel:
-    """A sound CONNECT: where it goes, and what its log line says beside that."""
+    """A sound CONNECT: where it goes, and what its log line says beside that.
+
+    `client_first`: the last tunnel of that kind began with bytes of the client.
+    """
 
     target: Target
     note: str | None
+    client_first: bool = False
 
 
 class KnownTunnels:
@@ -65,11 +71,12 @@ class KnownTunnels:
 class Shortcut:
     """One such CONNECT; exists until one of the three ends."""
 
-    __slots__ = ("_client", "_decision", "_dial", "_port", "_record")
+    __slots__ = ("_client", "_decision", "_dial", "_known", "_port", "_record")
 
     def __init__(self, client: Client, known: KnownTunnel, decision: Decision) -> None:
         self._client = client
         self._decision = decision
+        self._known = known
         self._port = known.target.port
         self._dial: Dial | None = None
         self._record = record = Record(client.peer)
@@ -82,7 +89,9 @@ class Shortcut:
         client = self._client
         client.watchdog.enter(Phase.CONNECT)
         client.stream.watch()  # the end of the client is to be noticed meanwhile
-        self._dial = client.shared.uplink.start(self._decision, self._port, self._connected)
+        self._dial = client.shared.uplink.start(
+            self._decision, self._port, self._connected, hold_ack=self._known.client_first
+        )
 
     def cut(self, note: str) -> None:
         """Gives up: the client has left, or is made to."""
@@ -109,5 +118,5 @@ class Shortcut:
             client.shared.ledger.close(record)
         else:
             record.status, record.answered = 200, True
-            client.hand_over(result, record, read_out=dial.read_out)
+            client.hand_over(result, record, dial=dial, known=self._known)
         client.end()

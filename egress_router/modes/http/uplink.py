@@ -126,9 +126,13 @@ class Uplink:
         record.address = peer_of(sock, decision)
         return sock
 
-    def start(self, decision: Decision, port: int, on_end: OnEnd) -> Dial:
+    def start(
+        self, decision: Decision, port: int, on_end: OnEnd, *, hold_ack: bool = False
+    ) -> Dial:
         """The same without a task, where there is no `trouble`; see `Dialler.start`."""
-        return self._dialler.start(decision.addresses, port, self._egress, on_end)
+        return self._dialler.start(
+            decision.addresses, port, self._egress, on_end, hold_ack=hold_ack
+        )
 
     def note_dial(self, started: float, *, connected: bool) -> None:
         """Counts a dial that began at that time (of `time.monotonic`)."""

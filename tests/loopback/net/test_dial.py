@@ -213,7 +213,7 @@ def test_blackholed_family_costs_one_stagger(run):
         with peers(alive=["127.0.2.1"], blackholes=["::1"]) as port:
             done = await dialled("::1", "127.0.2.1", port=port)
             assert done.peer == "127.0.2.1"
-            assert 0.1 <= done.took_s < 0.4
+            assert 0.099 <= done.took_s < 0.4  # a loop counts whole milliseconds
 
     run(scene())
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import random
+import select
 import socket
 import struct
 import time
@@ -16,10 +18,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from egress_router.net.endpoint import tune_stream
+from egress_router.net.endpoint import hold_ack, open_stream, tune_stream
+from egress_router.net.flow import Flow
 from egress_router.net.pipes import PIPE_BYTES, PipePool
 from egress_router.net.poller import Poller
-from egress_router.net.relay import Carrier, EndReason
+from egress_router.net.relay import Carrier, EndReason, Relay
 from egress_router.net.wheel import IdleWheel
 from tests.loopback.loops import LOOPS, connected_pair, reset, run_on
 
@@ -272,6 +275,122 @@ def test_keepalive_begins_with_the_first_silence(run, monkeypatch):
             assert (await it.end).reason == EndReason.IDLE
 
     run(scene())
+
+
+@contextlib.asynccontextmanager
+async def held():
+    """A client, and a server that has not been told of its connection yet; `it.carry` relays."""
+    loop = asyncio.get_running_loop()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        listener.setblocking(False)
+        dialled = open_stream(socket.AF_INET)
+        hold_ack(dialled)
+        assert dialled.connect_ex(listener.getsockname()) == errno.EINPROGRESS
+        while select.select([], [dialled], [], 1)[1] != [dialled]:
+            pass
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+        client, near = connected_pair()
+        carrier = Carrier(Poller(loop))
+        end = loop.create_future()
+
+        def carry(**known):
+            carrier.carry(near, dialled, end.set_result, ack_held=True, **known)
+
+        async def accept():
+            server, _ = await asyncio.wait_for(loop.sock_accept(listener), 0.1)
+            return server
+
+        yield SimpleNamespace(client=client, carry=carry, accept=accept, end=end, listener=listener)
+        await end
+        assert len(carrier.handshakes) == 0
+        carrier.close()
+        carrier.poller.close()
+
+
+def test_held_handshake_goes_with_what_the_client_has_said(run):
+    """The server gets its connection and the first bytes in one segment."""
+
+    async def scene():
+        async with held() as it:
+            it.client.send(b"hello")
+            it.carry()
+            server = await it.accept()
+            assert segments_in(server) == 2  # SYN, and the one that ends the handshake
+            assert await receive(server, 5) == b"hello"
+            await send(server, b"welcome")
+            assert await receive(it.client, 7) == b"welcome"
+            it.client.close()
+            server.close()
+            assert (await it.end).client_first
+
+    run(scene())
+
+
+def test_held_handshake_ends_at_once_for_a_client_that_says_nothing(run):
+    """A server that speaks first is not kept waiting."""
+
+    async def scene():
+        async with held() as it:
+            it.carry()
+            with it.listener.dup() as listener:
+                listener.accept()[0].close()
+            assert not (await asyncio.wait_for(close_behind(it), 1)).client_first
+
+    run(scene())
+
+
+async def close_behind(it):
+    """The end of a relay whose server has gone."""
+    assert await receive_all(it.client) == (b"", True)
+    it.client.close()
+    return await it.end
+
+
+def test_a_client_known_to_be_silent_gets_a_moment(run):
+    """A few milliseconds later the server is told all the same; what it says passes as ever."""
+
+    async def scene():
+        async with held() as it:
+            it.carry(client_read_out=True)
+            with pytest.raises(BlockingIOError):
+                it.listener.accept()
+            server = await it.accept()
+            server.send(b"220 ready")
+            assert await receive(it.client, 9) == b"220 ready"
+            await send(it.client, b"helo")
+            assert await receive(server, 4) == b"helo"
+            it.client.close()
+            server.close()
+            assert not (await it.end).client_first
+
+    run(scene())
+
+
+def test_nothing_of_an_ended_relay_is_left_for_the_collector(run):
+    """No circles: its memory is free when it ends, and not some thousand connections later."""
+
+    async def scene():
+        for client_first in (True, False):
+            async with relaying() as it:
+                one, other = (it.client, it.upstream)[:: 1 if client_first else -1]
+                await send(one, b"one")
+                assert await receive(other, 3) == b"one"
+                one.close()
+                assert await receive_all(other) == (b"", True)
+                other.close()
+                await it.end
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(scene())
+        kinds = (Relay, Flow)
+        assert [one for one in gc.get_objects() if isinstance(one, kinds)] == []
+    finally:
+        gc.enable()
 
 
 def segments_in(sock):
