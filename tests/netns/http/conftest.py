@@ -112,8 +112,9 @@ class Peer:
         return int(head.split()[1]), head, self.exactly(length)
 
     def finish(self) -> None:
-        """Ends our half."""
-        self.sock.shutdown(socket.SHUT_WR)
+        """Ends our half, if the other side has not reset us."""
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
         """Ends with a reset."""

@@ -159,6 +159,7 @@ def test_a_refusal_is_logged_at_once(scene: Any) -> None:
 def test_log_lines_cannot_be_forged(build: Any, style: str) -> None:
     """One line for each request, whatever it holds: no line end, no escape, no foreign letter."""
     with build("*", RECORDS, EGRESS_LOG_FORMAT=style) as scene:
+        assert wait_until(lambda: "daemon_started" in scene.daemon.output(), 5)
         before = len(scene.daemon.output().splitlines())
         for text in TABLE["forged"]:
             client = scene.connect()
