@@ -128,7 +128,7 @@ class FlowRecords:
             "bytes_down": flow.bytes_received,
             "packets_down": flow.packets_received,
             "started": None if flow.started_s is None else _when(flow.started_s),
-            "seconds": None if seconds is None else round(seconds, 1),
+            "seconds": None if seconds is None else int(seconds * 10 + 0.5) / 10,
         }
         fields.update(self._describe(flow))
         log_fields(events.NAT_FORWARDED, fields)
@@ -167,7 +167,8 @@ def _render_host(packed: bytes) -> str:
 
 
 def _when(seconds: float) -> str:
-    return f"{_render_second(int(seconds))}.{int(seconds % 1 * 1000):03d}Z"
+    whole = int(seconds)
+    return f"{_render_second(whole)}.{str(1000 + int((seconds - whole) * 1000))[1:]}Z"
 
 
 @lru_cache(maxsize=1024)
