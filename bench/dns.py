@@ -17,7 +17,7 @@ from bench.load import SERVER_PORT, Generator
 from bench.machine import KIB, observe_memory_bytes
 from bench.results import LESS, Topic
 from bench.run import Options, require, run_alone, say, scratch
-from bench.scene import RATES, Scene, Target
+from bench.scene import AT_ONCE, RATES, Scene, Target
 from egress_router.lab.addresses import ADDRESSES
 from egress_router.lab.privileges import UNPRIVILEGED
 from egress_router.lab.runner import run_init, wait_until_ready
@@ -124,6 +124,10 @@ def _measure_one_port(scene: Scene, target: Target) -> None:
     for streams in (1, 4, 64):
         if scene.options.wants("throughput"):
             scene.fill_streams("throughput", target, streams, at=(streams, "streams"))
+    for at_once in AT_ONCE:
+        name, at = "new connections/s by connections at once", (at_once, "at once")
+        if scene.options.wants(name):
+            scene.open_connections(name, target, at=at, at_once=at_once)
     for rate in RATES:
         if scene.options.wants("latency"):
             scene.pace_connections("latency of connections", target, rate)

@@ -18,7 +18,7 @@ from bench import peers
 from bench.load import SERVER_PORT, Generator
 from bench.results import Topic
 from bench.run import Options, require, run_alone, say, scratch
-from bench.scene import RATES, Scene, Target
+from bench.scene import AT_ONCE, RATES, Scene, Target
 from egress_router.lab.addresses import ADDRESSES
 from egress_router.lab.privileges import UNPRIVILEGED
 from egress_router.lab.runner import run_init, wait_until_ready
@@ -125,6 +125,9 @@ def _measures(scene: Scene) -> Iterator[tuple[str, Run]]:
             name, at = f"tunnel throughput{where}", (streams, "streams")
             yield name, partial(scene.fill_streams, name, streams=streams, host=host, at=at)
         yield from _plain(scene, f"keep-alive requests/s{where}", "/small", host=host)
+    for at_once in AT_ONCE:
+        name, at = "CONNECT/s by tunnels at once", (at_once, "at once")
+        yield name, partial(scene.open_connections, name, at=at, at_once=at_once)
     yield from _plain(scene, "requests/s, a connection each", "/small", fields=CLOSE)
     yield from _plain(scene, "1 MB bodies/s", "/big", at_once=8)
     for rate in RATES:

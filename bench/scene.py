@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 RATES = (250, 1000)  # of the paced loads, a second
 PACED_AT_ONCE = 512
+AT_ONCE = (8, 32, 128)  # connections that are being made, where that is what grows
 HOLD_LIMIT_S = 120.0
 FIRST_HELD = 100  # what a process allocates for its first connections is none of one connection
 HELD = [1000, 5000]
@@ -64,9 +65,12 @@ class Scene:
         *,
         host: Host = "client",
         at: At | None = None,
+        at_once: int = 32,
     ) -> None:
-        """Connections, each with a request and its answer, as many as 32 places can make."""
-        seen = self.load.tunnels("open", host, target.endpoint, target.target, 32, pid=target.pid)
+        """Connections, each with a request and its answer, as many as so many places can make."""
+        seen = self.load.tunnels(
+            "open", host, target.endpoint, target.target, at_once, pid=target.pid
+        )
         self.note_rate(name, target, seen, at=at)
 
     def fill_streams(
