@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.load import SERVER_PORT, Generator
@@ -18,15 +19,13 @@ from bench.run import Options, require, run_alone, say, scratch
 from bench.scene import RATES, Scene, Target
 from egress_router.lab.addresses import ADDRESSES
 from egress_router.lab.spec import Cni, Family, LabSpec
-from egress_router.lab.world import ROOT, Lab
+from egress_router.lab.world import Lab
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from egress_router.lab.spec import Host
 
 ORIGINAL, OURS, DIRECT = "rule per port", "egress router", "direct"
-SCRIPT = ROOT / "bench" / "original_redirect.sh"
+SCRIPT = Path(__file__).with_name("original_redirect.sh")
 POD, PARTNER = str(ADDRESSES.pod.v4), str(ADDRESSES.partner.v4)
 SOURCE, GATEWAY = str(ADDRESSES.source.v4), str(ADDRESSES.gateway.v4)
 # By default the address is asked for first, for 0.6 s, which the original never did.
