@@ -77,19 +77,22 @@ class FlowEvents:
         """Closes the socket."""
         self._socket.close()
 
-    def read_flows(self, most: int) -> list[EndedFlow]:
-        """The ends of translated connections of ours, from at most so many datagrams."""
+    def read_flows(self, most: int) -> tuple[list[EndedFlow], bool]:
+        """The ends of translated connections of ours, from at most so many datagrams.
+
+        And whether those were all that there are.
+        """
         flows: list[EndedFlow] = []
         receive, parse, buffer = self._socket.recv_into, self._reader.parse, self._buffer
         for _ in range(most):
             try:
                 received = receive(buffer)
             except BlockingIOError:
-                break
+                return flows, True
             for kind, content in walk_messages(buffer[:received]):
                 if kind == _DELETED and (flow := parse(content[NFGENMSG.size :])):
                     flows.append(flow)
-        return flows
+        return flows, False
 
     def lost(self) -> int:
         """How many messages did not fit into the socket so far."""

@@ -116,7 +116,7 @@ class FlowRecords:
             return
         now = self._loop.time()
         left = min(self._left + (now - self._at) * RECORDS_PER_S, RECORDS_PER_S * SAVED_S)
-        flows = flow_events.read_flows(BATCH)
+        flows, drained = flow_events.read_flows(BATCH)
         for flow in flows:
             if not log.takes():
                 continue
@@ -126,7 +126,7 @@ class FlowRecords:
             left -= 1
             self._write(flow, flow_events.timeouts)
         self._at, self._left = now, left
-        if len(flows) < BATCH:
+        if drained:
             self._loop.remove_reader(flow_events.fileno())
             self._resting = self._loop.call_later(GATHER_S, self._listen)
 
