@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ from egress_router.kernel.host import observe_flow_count
 from egress_router.net.endpoint import render_endpoint
 from egress_router.plan.ended_flow import duration_s
 from egress_router.service import events
+from egress_router.service.log_lines import render_time
 from egress_router.service.logs import log_event, log_fields
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class FlowRecords:
             "packets_up": flow.packets_sent,
             "bytes_down": flow.bytes_received,
             "packets_down": flow.packets_received,
-            "started": None if flow.started_s is None else _when(flow.started_s),
+            "started": None if flow.started_s is None else render_time(flow.started_s),
             "seconds": None if seconds is None else int(seconds * 10 + 0.5) / 10,
         }
         fields.update(self._describe(flow))
@@ -180,14 +180,3 @@ def _render_endpoint(endpoint: Endpoint) -> str:
 def _render_host(packed: bytes) -> str:
     """Remembered: clients and servers are few, and writing an address out costs 2 µs."""
     return render_endpoint(ip_address(packed), 0).removesuffix(":0")
-
-
-def _when(seconds: float) -> str:
-    whole = int(seconds)
-    return f"{_render_second(whole)}.{str(1000 + int((seconds - whole) * 1000))[1:]}Z"
-
-
-@lru_cache(maxsize=1024)
-def _render_second(second: int) -> str:
-    """Remembered: what is dropped together has mostly been opened in the same seconds."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))

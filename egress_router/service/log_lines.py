@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import json
 import time
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from math import isfinite
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
@@ -33,21 +33,26 @@ class Renderer(Protocol):
 
 
 class Clock:
-    """Renders the time of day; formats the seconds only when they change."""
+    """Renders the time of day."""
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._now = now
-        self._second: tuple[int, str] = (-1, "")
 
     def __call__(self) -> str:
-        """The time as `2026-01-31T23:59:59.001Z`."""
-        now = self._now()
-        whole = int(now)
-        second, text = self._second
-        if second != whole:
-            text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
-            self._second = (whole, text)  # one assignment: threads see the old pair or the new one
-        return f"{text}.{str(1000 + int((now - whole) * 1000))[1:]}Z"
+        """The time as `render_time` has it."""
+        return render_time(self._now())
+
+
+def render_time(seconds: float) -> str:
+    """Seconds since 1970 as `2026-01-31T23:59:59.001Z`."""
+    whole = int(seconds)
+    return f"{_render_second(whole)}.{str(1000 + int((seconds - whole) * 1000))[1:]}Z"
+
+
+@lru_cache(maxsize=1024)
+def _render_second(second: int) -> str:
+    """Remembered: lines of the same second, and connections that began in it, are many."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
 
 def seconds_since(started: float) -> float:
@@ -55,7 +60,7 @@ def seconds_since(started: float) -> float:
 
     Without `round`, which goes by way of decimal text.
     """
-    return int((monotonic() - started) * 10_000 + 0.5) / 10_000
+    return int((time.monotonic() - started) * 10_000 + 0.5) / 10_000
 
 
 def json_renderer(clock: Clock) -> Renderer:

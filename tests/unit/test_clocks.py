@@ -30,8 +30,7 @@ WALL = frozenset(
 TOLD = {
     "modes/http/refusals.py": "when a request was refused, in /status",
     "service/daemon.py": "when the daemon started, in /status and a metric",
-    "service/flow_records.py": "when a connection began, in its line",
-    "service/log_lines.py": "the timestamp of a line",
+    "service/log_lines.py": "the timestamp of a line, and when a connection in it began",
     "service/process.py": "CLOCK_BOOTTIME, which nobody sets, for the age of the process",
     "service/reload_report.py": "when the last reload was, in /status and a metric",
 }
