@@ -24,6 +24,7 @@ from egress_router.modes.http.failure import ExpiredError, FailureError, failure
 from egress_router.modes.http.ledger import REFUSED, TUNNEL, Record
 from egress_router.modes.http.prepared import REPEATED_MAX_BYTES
 from egress_router.modes.http.shortcut import KnownTunnel, Shortcut
+from egress_router.modes.http.tunnels import Tunnel
 from egress_router.modes.http.watchdog import Phase, Watchdog
 from egress_router.net.dial import discard
 from egress_router.net.endpoint import render_endpoint
@@ -43,35 +44,10 @@ if TYPE_CHECKING:
     from egress_router.modes.http.upstream import Upstream
     from egress_router.net.dial import Dial
     from egress_router.net.http1.head_reader import HeadReader
-    from egress_router.net.relay import RelayEnd
 
 # Our answers to requests that were sound: what follows them on the connection is the next one.
 _SOUND_REQUEST = frozenset((403, 405, 417, 502, 504, 508))
 LINGER_BYTES = 1 << 20  # read and dropped behind a last answer, so that no reset overtakes it
-
-
-class Tunnel:
-    """What there is left to do for a connection that a relay has."""
-
-    __slots__ = ("_known", "_record", "_shared")
-
-    def __init__(self, record: Record, known: KnownTunnel | None, shared: Shared) -> None:
-        self._record = record
-        self._known = known
-        self._shared = shared
-
-    def ended(self, end: RelayEnd) -> None:
-        """The relay has ended."""
-        record, shared = self._record, self._shared
-        record.bytes_up += end.bytes_up
-        record.bytes_down += end.bytes_down
-        record.note = record.revoked or end.reason.value
-        if self._known is not None:
-            self._known.client_first = end.client_first
-        shared.tunnels.discard(record)
-        shared.ledger.close(record)
-        shared.release()
-        shared.ended.set()
 
 
 class Client:

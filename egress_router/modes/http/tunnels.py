@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from egress_router.modes.http.ledger import Record
-    from egress_router.net.relay import Relay
+    from egress_router.modes.http.shared import Shared
+    from egress_router.modes.http.shortcut import KnownTunnel
+    from egress_router.net.relay import Relay, RelayEnd
     from egress_router.policy.rules import Policy
 
 BATCH = 200  # judged in one turn of the loop: some 20 µs each
@@ -64,3 +66,27 @@ class Tunnels:
         record.revoked = f"cut, for the rules changed: {decision.reason}"
         relay.cut()
         return True
+
+
+class Tunnel:
+    """What there is left to do for a connection that a relay has."""
+
+    __slots__ = ("_known", "_record", "_shared")
+
+    def __init__(self, record: Record, known: KnownTunnel | None, shared: Shared) -> None:
+        self._record = record
+        self._known = known
+        self._shared = shared
+
+    def ended(self, end: RelayEnd) -> None:
+        """The relay has ended."""
+        record, shared = self._record, self._shared
+        record.bytes_up += end.bytes_up
+        record.bytes_down += end.bytes_down
+        record.note = record.revoked or end.reason.value
+        if self._known is not None:
+            self._known.client_first = end.client_first
+        shared.tunnels.discard(record)
+        shared.ledger.close(record)
+        shared.release()
+        shared.ended.set()
