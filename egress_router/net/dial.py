@@ -43,8 +43,6 @@ STAGGER_S = 0.25  # RFC 8305, section 5: Connection Attempt Delay
 DIAL_S = 10.0  # all attempts together; the originals' connect timeout
 
 _EINPROGRESS: Final = int(errno.EINPROGRESS)
-_SOL_SOCKET: Final = int(socket.SOL_SOCKET)
-_SO_ERROR: Final = int(socket.SO_ERROR)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,10 +106,8 @@ class Dialler:
         see `endpoint.hold_ack`; what that asks for is owed by `on_end`.
         """
         upstreams = self.upstreams.of(addresses, port, egress)
-        attempts = Dial(
-            self, self.health.order(upstreams)[: self.limits.tries], port, egress.device
-        )
-        attempts.hold_ack = hold_ack
+        tried = self.health.order(upstreams)[: self.limits.tries]
+        attempts = Dial(self, tried, port, egress.device, hold_ack=hold_ack)
         if upstreams:
             attempts.start(on_end)
         else:
@@ -159,7 +155,13 @@ class Dial:
     )
 
     def __init__(
-        self, dialler: Dialler, upstreams: Sequence[Upstream], port: int, device: bytes | None
+        self,
+        dialler: Dialler,
+        upstreams: Sequence[Upstream],
+        port: int,
+        device: bytes | None,
+        *,
+        hold_ack: bool,
     ) -> None:
         self._dialler = dialler
         self._poller = dialler.poller
@@ -173,7 +175,7 @@ class Dial:
         self._on_end: OnEnd | None = None
         self.winner: Upstream | None = None
         self.read_out = False
-        self.hold_ack = False
+        self.hold_ack = hold_ack
 
     def start(self, on_end: OnEnd) -> None:
         """Begins; only `Dialler.start` calls this."""
@@ -234,7 +236,7 @@ class Dial:
         upstream, sock = attempt
         if not events & WRITABLE:
             return
-        code = sock.getsockopt(_SOL_SOCKET, _SO_ERROR) if events & BROKEN else 0
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if events & BROKEN else 0
         if code:
             del self._open[descriptor]
             discard(self._poller, sock)

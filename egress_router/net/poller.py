@@ -51,7 +51,7 @@ class Poller:
         self._handlers: dict[int, Handler] = {}
         self._fresh: set[int] = (
             set()
-        )  # watched anew in this turn: its edges are those of another owner
+        )  # watched anew since the last poll: its edges are those of another owner
         self._turning = False
         loop.add_reader(self._epoll.fileno(), self._turn)
 
@@ -95,24 +95,26 @@ class Poller:
         self._handlers.clear()
 
     def _turn(self) -> None:
-        handlers, fresh = self._handlers, self._fresh
         self._turning = True
         left = BATCH
         try:
             # Again and again: what has come meanwhile costs less now than by the loop's next turn.
             while left > 0 and (edges := self._epoll.poll(0, left)):
                 left -= len(edges)
-                for descriptor, events in edges:
-                    handler = handlers.get(descriptor)
-                    if handler is None or descriptor in fresh:
-                        continue
-                    try:
-                        handler(descriptor, events)
-                    except Exception as error:  # noqa: BLE001 - rule 4: the loop's handler logs it
-                        self.loop.call_exception_handler(
-                            {"message": "handler of a connection", "exception": error}
-                        )
-                fresh.clear()
+                self._fresh.clear()
+                self._tell(edges)
         finally:
             self._turning = False
-            fresh.clear()
+
+    def _tell(self, edges: list[tuple[int, int]]) -> None:
+        handlers, fresh = self._handlers, self._fresh
+        for descriptor, events in edges:
+            handler = handlers.get(descriptor)
+            if handler is None or descriptor in fresh:
+                continue
+            try:
+                handler(descriptor, events)
+            except Exception as error:  # noqa: BLE001 - rule 4: the loop's handler logs it
+                self.loop.call_exception_handler(
+                    {"message": "handler of a connection", "exception": error}
+                )

@@ -63,11 +63,13 @@ class RelayEnd:
 
     __slots__ = ("bytes_down", "bytes_up", "client_first", "reason")
 
-    def __init__(self, reason: EndReason, bytes_up: int, bytes_down: int) -> None:
+    def __init__(
+        self, reason: EndReason, bytes_up: int, bytes_down: int, *, client_first: bool
+    ) -> None:
         self.reason = reason
         self.bytes_up = bytes_up
         self.bytes_down = bytes_down
-        self.client_first = False
+        self.client_first = client_first
 
 
 class Carrier:
@@ -312,6 +314,6 @@ class Relay:
         for sock in (self._up.source, self._up.sink):
             forget(sock.fileno())
             sock.close()
-        end = RelayEnd(reason, self._up.moved, self._down.moved)
-        end.client_first = self._up.moved > 0 and not self._server_first
+        client_first = self._up.moved > 0 and not self._server_first
+        end = RelayEnd(reason, self._up.moved, self._down.moved, client_first=client_first)
         self.carrier.poller.loop.call_soon(self._on_end, end)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from egress_router.net.egress import Egress
     from egress_router.net.endpoint import IPAddress, SocketAddress
 
-    _Asked: TypeAlias = tuple[tuple[IPAddress, ...], int, Egress]
+    _Kept: TypeAlias = tuple[tuple[IPAddress, ...], Egress, tuple["Upstream", ...]]
 
 KEPT_MAX = 1024  # clients of a proxy choose the names
 
@@ -57,7 +57,7 @@ class Upstreams:
     __slots__ = ("_kept",)
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[int, int], tuple[_Asked, tuple[Upstream, ...]]] = {}
+        self._kept: dict[tuple[int, int], _Kept] = {}
 
     def of(
         self, addresses: tuple[IPAddress, ...], port: int, egress: Egress
@@ -65,16 +65,14 @@ class Upstreams:
         """Those of a family that the egress has a source for, in the order of `interleave`."""
         key = (id(addresses), port)
         kept = self._kept.get(key)
-        if kept is not None:
-            (for_addresses, _, for_egress), upstreams = kept
-            if for_addresses is addresses and for_egress is egress:
-                return upstreams
+        if kept is not None and kept[0] is addresses and kept[1] is egress:
+            return kept[2]
         usable = tuple(one for one in addresses if egress.source_for(one) is not None)
         upstreams = tuple(Upstream(one, port, egress) for one in interleave(usable))
         if len(self._kept) >= KEPT_MAX:
             del self._kept[next(iter(self._kept))]
         # The addresses are kept with it, so nothing else gets their identity meanwhile.
-        self._kept[key] = ((addresses, port, egress), upstreams)
+        self._kept[key] = (addresses, egress, upstreams)
         return upstreams
 
 
