@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import itertools
 import struct
 import time
@@ -369,7 +370,10 @@ def test_hostile_answers_are_rejected_at_once_and_the_next_server_asked(run, hos
 
 @asynccontextmanager
 async def watching_the_loop():
-    """Measures the CPU time between two turns of the loop: other processes do not count."""
+    """Measures the CPU time between two turns of the loop: other processes do not count.
+
+    Nor do the collector's visits to what other tests left.
+    """
     seen = SimpleNamespace(longest_s=0.0)
 
     async def watch():
@@ -379,9 +383,11 @@ async def watching_the_loop():
             seen.longest_s = max(seen.longest_s, time.thread_time() - before)
 
     task = asyncio.create_task(watch())
+    gc.disable()
     try:
         yield seen
     finally:
+        gc.enable()
         task.cancel()
 
 
@@ -764,14 +770,14 @@ def test_family_that_failed_last_time_is_hardly_waited_for(run):
         def script(asked: Asked) -> list[Send]:
             return [honest(asked)] if asked.type == "A" else []
 
-        limits = LookupLimits(try_s=0.1, lookup_s=0.3)
+        limits = LookupLimits(try_s=0.2, lookup_s=1.0)
         async with resolving(script, limits=limits, other_family_s=3) as it:
             await it.resolver.resolve("www.example.test")
             it.clock.now += 6
             queries = it.resolver.counts.queries
             started = time.monotonic()
             found = await it.resolver.resolve("www.example.test")
-            assert time.monotonic() - started < 0.2
+            assert time.monotonic() - started < 0.5
             assert it.resolver.counts.queries > queries
             assert found.failed_families == (6,)
 

@@ -78,16 +78,19 @@ def test_bytes_pass_both_ways(opened: Any, version: str) -> None:
 
 def test_a_server_that_speaks_first_waits_for_no_client(opened: Any) -> None:
     """Its first bytes are there at once, whoever spoke first in the tunnels before."""
-    for _ in range(3):
+    took_s = []
+    for _ in range(5):
         client, server = opened()
         began = time.monotonic()
         server.send(b"220 ready")
         assert client.exactly(9) == b"220 ready"
-        assert time.monotonic() - began < 0.1  # the kernel alone would hold the handshake 200 ms
+        took_s.append(time.monotonic() - began)
         client.send(b"helo")
         assert server.exactly(4) == b"helo"
         client.close()
         server.close()
+    took_s.sort()
+    assert took_s[2] < 0.1, "the kernel alone would hold the handshake 200 ms"
 
 
 def test_early_bytes_follow_the_answer(scene: Any) -> None:
