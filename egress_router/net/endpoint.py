@@ -111,12 +111,13 @@ def hold_ack(sock: socket.SocketType) -> None:
 
     To be followed by bytes or by `release_ack` at once: until then the server has no connection,
     and one that speaks first says nothing. The kernel waits 200 ms at most (tcp(7), TCP_QUICKACK).
+    What comes back is acknowledged 40 ms late then, until `release_ack` is called.
     """
     sock.setsockopt(_IPPROTO_TCP, _TCP_QUICKACK, 0)
 
 
 def release_ack(sock: socket.SocketType) -> None:
-    """There is nothing to send yet: ends the handshake now. Does nothing if that has happened."""
+    """Acknowledges now what there is to acknowledge, and what comes next without delay."""
     with contextlib.suppress(OSError):
         sock.setsockopt(_IPPROTO_TCP, _TCP_QUICKACK, 1)
 

@@ -7,6 +7,8 @@
 4. An idle relay holds no pipe, no buffer, no task and no timer of its own.
 5. What ends the handshake with the upstream may be held back for the client's first bytes, as one
    packet with them: a server is woken once then, for a connection that has something to say.
+   What the server answers is acknowledged at once all the same, unless its end has come too:
+   its next piece may be waiting for that (RFC 896).
 6. Keepalive begins with the first silence of 15 s: most connections never have one, and are spared
    its system calls.
 """
@@ -118,8 +120,8 @@ class Carrier:
         relay = Relay(self, client, upstream, on_end)
         self.relays.add(relay)
         self.wheel.add(relay)
-        if ack_held and not early_up:
-            relay.hold_handshake(client_read_out=client_read_out)
+        if ack_held:
+            relay.hold_handshake(begun=bool(early_up), client_read_out=client_read_out)
         if relay in self.relays:
             relay.watch(client_read_out=client_read_out, upstream_read_out=upstream_read_out)
             relay.start(early_up, early_down)
@@ -141,6 +143,7 @@ class Relay:
 
     __slots__ = (
         "__weakref__",
+        "_acks_late",
         "_down",
         "_handshake",
         "_kept_alive",
@@ -164,6 +167,7 @@ class Relay:
         self._on_end = on_end
         self._up = Flow(carrier, client, upstream)
         self._down = Flow(carrier, upstream, client)
+        self._acks_late = False  # the kernel delays them, after a held handshake: tcp(7)
         self._kept_alive = False
         self._server_first = False
         self._handshake = 0  # the number of its deadline
@@ -178,8 +182,11 @@ class Relay:
         if early_down and self in self.carrier.relays:
             self._down.start(self, early_down)
 
-    def hold_handshake(self, *, client_read_out: bool) -> None:
+    def hold_handshake(self, *, begun: bool, client_read_out: bool) -> None:
         """Waits for the client's first bytes, if need be; only `Carrier.carry` calls this."""
+        self._acks_late = True
+        if begun:
+            return
         if client_read_out:
             self._handshake = self.carrier.handshakes.set(self._end_handshake)
         else:
@@ -270,7 +277,12 @@ class Relay:
         self._end(EndReason.HALF_CLOSED_IDLE if half_closed else EndReason.IDLE)
 
     def _end_handshake(self) -> None:
-        if not self._up.moved and self in self.carrier.relays:
+        if not self._up.moved:
+            self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        self._acks_late = False
+        if self in self.carrier.relays and self._down.state != DONE:
             release_ack(self._up.sink)
 
     def _on_client(self, _descriptor: int, events: int) -> None:
@@ -280,6 +292,8 @@ class Relay:
         if events & READABLE and not self._up.moved:
             self._server_first = True
         self._on_edge(self._down, self._up, events)
+        if self._acks_late and self._down.moved:
+            self._acknowledge()
 
     def _on_edge(self, reading: Flow, writing: Flow, events: int) -> None:
         """An edge of the socket that is the source of one flow and the sink of the other."""

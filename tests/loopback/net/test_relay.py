@@ -329,6 +329,33 @@ def test_held_handshake_goes_with_what_the_client_has_said(run):
     run(scene())
 
 
+@pytest.mark.parametrize("early", [b"", b"hello"], ids=["read here", "read before"])
+def test_answers_in_pieces_are_not_slower_after_a_held_handshake(run, early):
+    """A server's second small write waits for our acknowledgement of the first: Nagle, RFC 896."""
+
+    async def answer():
+        async with held() as it:
+            if not early:
+                it.client.send(b"hello")
+            it.carry(early_up=early)
+            server = await it.accept()
+            assert await receive(server, 5) == b"hello"
+            started = time.monotonic()
+            server.send(b"head")
+            server.send(b"body")
+            assert await receive(it.client, 8) == b"headbody"
+            took_s = time.monotonic() - started
+            it.client.close()
+            server.close()
+            return took_s
+
+    async def scene():
+        took_s = sorted([await answer() for _ in range(5)])
+        assert took_s[2] < 0.03, "the kernel delays an acknowledgement by 40 ms"
+
+    run(scene())
+
+
 def test_held_handshake_ends_at_once_for_a_client_that_says_nothing(run):
     """A server that speaks first is not kept waiting."""
 
