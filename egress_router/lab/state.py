@@ -14,7 +14,8 @@ _SCRIPT = r"""
 echo '== links'; ip -o -d link | sed 's/ qdisc [a-z]*//'  # a link that was up once keeps its own
 echo '== addresses'; ip -o addr | sed 's/ tentative//'  # a matter of time
 echo '== rules'; ip rule; ip -6 rule
-echo '== routes'; ip -4 route show table all; ip -6 route show table all
+echo '== routes'; ip -4 route show table all
+ip -6 route show table all | grep -v '^local fe80:'  # they come a second or two later
 echo '== ruleset'; nft -s list ruleset
 echo '== settings'
 for name in /proc/sys/net/ipv4/conf/*/rp_filter /proc/sys/net/ipv4/conf/*/forwarding \
