@@ -24,11 +24,12 @@ from pathlib import Path
 
 import uvloop
 
+from egress_router.net.binding import Binding, Bound, open_listeners
 from egress_router.net.dial import Dialler
 from egress_router.net.dial_errors import DialError
 from egress_router.net.egress import Egress
 from egress_router.net.health import Health
-from egress_router.net.listen import Admission, Listener, open_listeners
+from egress_router.net.listen import Admission, Listener
 from egress_router.net.poller import Poller
 from egress_router.net.relay import Carrier
 
@@ -75,7 +76,7 @@ async def serve_origin(port: int) -> None:
                     await writable(sock)
 
     listener = Listener(
-        open_listeners((ip_address(HOST),), port),
+        Bound(open_listeners(Binding(addresses=(ip_address(HOST),), port=port))),
         Admission(sys.maxsize),
         on_connection=lambda sock, _: keep(loop.create_task(answer(sock))),
         on_excess=lambda sock, _: sock.close(),
@@ -104,7 +105,7 @@ async def serve_forwarder(port: int, origin: int) -> None:
         carrier.carry(client, upstream, lambda _: admission.release())
 
     listener = Listener(
-        open_listeners((ip_address(HOST),), port),
+        Bound(open_listeners(Binding(addresses=(ip_address(HOST),), port=port))),
         admission,
         on_connection=lambda sock, _: keep(loop.create_task(forward(sock))),
         on_excess=lambda sock, _: sock.close(),

@@ -6,6 +6,9 @@
    that are open waiting.
 3. Out of descriptors all the same: one is kept in reserve, given up for a moment so that the
    waiting connection can be accepted and closed. If even that fails, accepting pauses for a while.
+4. Where other processes accept from the same sockets, who has many more connections open than
+   another one leaves the next to it for a moment: those that stay open would all be with whoever
+   wakes up first. So does who is at its limit; what is still there then is beyond all limits.
 """
 
 from __future__ import annotations
@@ -13,40 +16,31 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import socket
 from dataclasses import dataclass
-from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, TypeAlias
 
-from egress_router.errors import KernelError
-from egress_router.net.endpoint import (
-    accept_stream,
-    family_of,
-    keep_alive,
-    open_stream,
-    socket_address,
-    tune_stream,
-)
+from egress_router.net.binding import BACKLOG
+from egress_router.net.endpoint import accept_stream
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable, Sequence
+    import socket
+    from collections.abc import Callable
 
-    from egress_router.net.endpoint import IPAddress
+    from egress_router.net.binding import Bound
 
     OnConnection: TypeAlias = Callable[[socket.SocketType, tuple[str, int]], object]
 
-BACKLOG = 4096  # the kernel cuts it to net.core.somaxconn; a burst of reconnects fits
-ACCEPT_BATCH = 32  # some 0.3 ms of a turn
+ACCEPT_BATCH = 8  # in one turn: whoever else listens there, and may be idle, takes the next ones
+LEFT_BATCH = 64  # beyond the limit, and left by others: turned away in one turn
+STAND_BACK_S = 0.001  # longer than an idle process takes to wake up
+STAND_BACK_FULL_S = 0.02
+AHEAD_TIMES, AHEAD_BY = 1.5, 4  # another's number of connections so often, and these, are many more
 PAUSE_S = 0.2  # without descriptors even for the reserve; recovery is owed within a second
 DESCRIPTORS_KEPT = 320  # pipes of the relays (128, two each), the resolver's sockets, logs, admin
 
 _NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
 _NO_MEMORY = {errno.ENOBUFS, errno.ENOMEM}
-_NO_IPV6 = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
-_LOW_PORT_REMEDY = (
-    "give the pod the sysctl net.ipv4.ip_unprivileged_port_start=0, or choose a port above 1023"
-)
 
 
 def connection_limit(descriptor_limit: int, wanted: int | None = None) -> int:
@@ -59,51 +53,65 @@ def connection_limit(descriptor_limit: int, wanted: int | None = None) -> int:
     return possible if wanted is None else max(1, min(wanted, possible))
 
 
-def open_listeners(
-    addresses: Sequence[IPAddress], port: int, *, link: str | None = None, shared: bool = False
-) -> tuple[socket.SocketType, ...]:
-    """One listening socket for each address; `::` is passed over where the kernel has no IPv6.
+class Loads:
+    """How many connections each process of a daemon has open, in memory that they share."""
 
-    With a `link` only what arrives by it is heard: Linux answers for an address of one link on
-    every other one (the weak host model, RFC 1122 §3.3.4.2). `shared`: other processes of the same
-    user may listen there too, and the kernel spreads connections over them (socket(7)). Raises
-    KernelError naming address and port. On an error none is left open.
-    """
-    opened: list[socket.SocketType] = []
-    with contextlib.ExitStack() as undo:
-        for address in addresses:
-            try:
-                sock = _open(address, port, link, shared=shared)
-            except OSError as error:
-                optional = len(addresses) > 1 and address == IPv6Address("::")
-                if optional and error.errno in _NO_IPV6:
-                    continue
-                raise _refused(address, port, error) from error
-            undo.callback(sock.close)
-            opened.append(sock)
-        undo.pop_all()
-    return tuple(opened)
+    __slots__ = ("_counts", "_number")
+
+    def __init__(self, counts: memoryview, number: int) -> None:
+        """`counts`: an unsigned integer for each process; `number`: which of them is ours."""
+        self._counts = counts
+        self._number = number
+
+    def tell(self, active: int) -> None:
+        """That many are open here."""
+        self._counts[self._number] = active
+
+    def is_ahead(self, active: int) -> bool:
+        """Whether that would be many more than another process has."""
+        return active > min(self._counts) * AHEAD_TIMES + AHEAD_BY
 
 
 class Admission:
-    """Counts the connections of a daemon against its limit."""
+    """Counts the connections of a process against its limit.
 
-    __slots__ = ("active", "limit")
+    `loads`: where it tells the daemon's others, and sees theirs, if there are any.
+    """
 
-    def __init__(self, limit: int) -> None:
+    __slots__ = ("active", "limit", "loads")
+
+    def __init__(self, limit: int, loads: Loads | None = None) -> None:
         self.limit = limit
+        self.loads = loads
         self.active = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no place left."""
+        return self.active >= self.limit
 
     def admit(self) -> bool:
         """Takes a place if there is one; every place is to be released once."""
-        if self.active >= self.limit:
+        if self.full:
             return False
         self.active += 1
+        if self.loads is not None:
+            self.loads.tell(self.active)
         return True
 
     def release(self) -> None:
         """Gives a place back."""
         self.active -= 1
+        if self.loads is not None:
+            self.loads.tell(self.active)
+
+    def stand_back_s(self) -> float:
+        """How long the next connection is to be left to others (rule 4 of this module)."""
+        if self.loads is None:
+            return 0.0
+        if self.full:
+            return STAND_BACK_FULL_S
+        return STAND_BACK_S if self.loads.is_ahead(self.active) else 0.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -117,11 +125,11 @@ class ListenCounts:
 
 
 class Listener:
-    """Accepts connections on some sockets, on one loop; takes the sockets over."""
+    """Accepts connections on the sockets of a binding, on one loop; takes them over."""
 
     def __init__(
         self,
-        sockets: Iterable[socket.SocketType],
+        bound: Bound,
         admission: Admission,
         *,
         on_connection: OnConnection,
@@ -133,7 +141,8 @@ class Listener:
         `on_connection` owes the admission a release. `on_excess` is for connections above the
         limit: to close at once, or after a short word.
         """
-        self._sockets = tuple(sockets)
+        self._bound = bound
+        self._sockets = bound.sockets
         self._families = {sock: int(sock.family) for sock in self._sockets}
         self._admission = admission
         self._on_connection = on_connection
@@ -149,18 +158,24 @@ class Listener:
         self._watch()
 
     def close(self) -> None:
-        """Accepts what has already connected, then closes the listening sockets, for good."""
-        for sock in self._sockets:
-            # Closing would reset those in the backlog, although they have been told they are in.
+        """Lets go of the listening sockets, for good; who has connected by then is still let in."""
+        self._unwatch()
+        self._rest()
+        if self._sockets:
+            self._sockets = ()
+            self._bound.close(self._accept_left)
+
+    def _accept_left(self) -> None:
+        # Closing would reset those in the backlog, although they have been told they are in.
+        for sock in self._bound.sockets:
             for _ in range(BACKLOG):
                 if not self._accept_one(sock):
                     break
-        self._unwatch()
+        self._rest()
+
+    def _rest(self) -> None:
         if self._resume is not None:
             self._resume.cancel()
-        for sock in self._sockets:
-            sock.close()
-        self._sockets = ()
         self._give_up_reserve()
 
     def _watch(self) -> None:
@@ -174,8 +189,28 @@ class Listener:
 
     def _on_readable(self, sock: socket.SocketType) -> None:
         for _ in range(ACCEPT_BATCH):
+            if (seconds := self._admission.stand_back_s()) > 0:
+                self._stand_back(seconds)
+                return
             if not self._accept_one(sock):
                 return
+
+    def _stand_back(self, seconds: float) -> None:
+        if self._resume is None:
+            self._unwatch()
+            self._resume = self._loop.call_later(seconds, self._take_what_is_left)
+
+    def _take_what_is_left(self) -> None:
+        self._resume = None
+        batch = LEFT_BATCH if self._admission.full else ACCEPT_BATCH
+        try:
+            for sock in self._sockets:
+                for _ in range(batch):
+                    if not self._accept_one(sock):
+                        break
+        finally:
+            if self._resume is None:  # or a pause has begun
+                self._watch()
 
     def _accept_one(self, sock: socket.SocketType) -> bool:
         """Whether to go on: something was waiting, and there was a descriptor for it."""
@@ -226,37 +261,3 @@ class Listener:
         if self._reserve is not None:
             os.close(self._reserve)
             self._reserve = None
-
-
-def _open(address: IPAddress, port: int, link: str | None, *, shared: bool) -> socket.SocketType:
-    sock = open_stream(family_of(address))
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if address.version == 6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        tune_stream(sock)
-        keep_alive(sock)
-        if link is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, link.encode() + b"\0")
-        sock.bind(socket_address(address, port))
-        sock.listen(BACKLOG)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _refused(address: IPAddress, port: int, error: OSError) -> KernelError:
-    remedy = {
-        errno.EADDRINUSE: f"another program of the pod listens on port {port}; choose another one",
-        errno.EACCES: _LOW_PORT_REMEDY,
-        errno.EPERM: _LOW_PORT_REMEDY,
-    }.get(error.errno or 0, "")
-    return KernelError(
-        f"listen on {address} port {port}",
-        error.strerror or "failed",
-        errno=error.errno,
-        remedy=remedy,
-    )

@@ -1,7 +1,8 @@
 """What two processes of a daemon say to each other: lines of JSON over a pair of sockets.
 
 1. `{"do": NAME, ...}` asks for something to be done; with an `id` it wants `{"re": ID, ...}` back.
-2. A question that is not answered in time is a TimeoutError, and its late answer is dropped.
+2. A question that is not answered in time is a TimeoutError, and its late answer is dropped. What
+   fails while it is answered is answered with a `problem`.
 3. The end of the stream means that the other process is gone.
 """
 
@@ -56,7 +57,7 @@ class Channel:
         """Has something done; nobody says whether it was."""
         self._send({"do": do, **fields})
 
-    async def ask(self, do: str, timeout_s: float, **fields: Any) -> Fields:
+    async def ask(self, do: str, timeout_s: float | None, **fields: Any) -> Fields:
         """The answer; raises TimeoutError, also if nobody is there any more."""
         if self.gone:
             raise TimeoutError
@@ -90,9 +91,12 @@ class Channel:
         task.add_done_callback(self._answering.discard)
 
     async def _answer(self, message: Fields) -> None:
-        answer = await self._handlers[message["do"]](message)
-        if "id" in message:
-            self._send({**(answer or {}), "re": message["id"]})
+        answer: Fields | None = {"problem": "it failed; its log says why"}
+        try:
+            answer = await self._handlers[message["do"]](message)
+        finally:
+            if "id" in message:
+                self._send({**(answer or {}), "re": message["id"]})
 
 
 async def _read_line(reader: asyncio.StreamReader) -> bytes:

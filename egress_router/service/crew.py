@@ -3,7 +3,8 @@
 1. A worker begins to serve when the first process does, and ends with it.
 2. A worker that ends by itself, or answers nothing for DEAD_S, ends the daemon with exit code 1.
 3. The daemon is ready when every worker is, and has the list in force that the daemon has.
-4. What workers have counted is asked for when somebody wants to know. Who does not answer within
+4. They accept from the sockets that the first process has opened (listening.py).
+5. What workers have counted is asked for when somebody wants to know. Who does not answer within
    WAIT_S is told of as it was, with a warning.
 """
 
@@ -15,8 +16,10 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
+from egress_router.errors import KernelError
 from egress_router.service import events
 from egress_router.service.channel import Channel, Fields
+from egress_router.service.listening import CLOSED, OPEN, decode_binding, pass_sockets
 from egress_router.service.logs import log_event
 from egress_router.service.merging import decode_values
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from egress_router.config.settings import Environment
     from egress_router.service.health import Readiness
     from egress_router.service.lifecycle import Lifecycle
+    from egress_router.service.listening import OpenedSockets
     from egress_router.service.metric_registry import Values
     from egress_router.service.metrics import Metric
     from egress_router.service.parting import Member
@@ -45,10 +49,13 @@ _NOT_YET = "does not serve yet"
 class _Worker:
     """What is known of one of them. `trouble`: why it is not ready, None if it is."""
 
-    def __init__(self, member: Member) -> None:
+    def __init__(self, member: Member, sockets: OpenedSockets) -> None:
         self.number = member.number
         self.pid = member.pid
-        self.channel = Channel(member.sock, {"ready": self.hear})
+        handlers = {"ready": self.hear, OPEN: self.lend, CLOSED: self.take_back}
+        self.channel = Channel(member.sock, handlers)
+        self._passing = member.passing
+        self._sockets = sockets
         self.ended = asyncio.Event()
         self.trouble: str | None = _NOT_YET
         self.behind = ""
@@ -60,6 +67,26 @@ class _Worker:
         """It says whether it is ready."""
         self.trouble = "; ".join(message["reasons"]) or None
         self.on_change()
+
+    async def lend(self, message: Fields) -> Fields:
+        """It wants to listen somewhere."""
+        if self.channel.gone:  # its last words were heard with its end
+            return {}
+        binding = decode_binding(message["binding"])
+        try:
+            sockets = self._sockets.lend(binding, self.number)
+        except KernelError as error:
+            return {"problem": str(error)}
+        await pass_sockets(self._passing, binding, sockets)
+        return {}
+
+    async def take_back(self, message: Fields) -> None:
+        """It does not listen there any more."""
+        self._sockets.take_back(decode_binding(message["binding"]), self.number)
+
+    def lose(self) -> None:
+        """It is gone: it listens nowhere any more."""
+        self._sockets.take_all_back(self.number)
 
     @property
     def reason(self) -> str | None:
@@ -75,11 +102,15 @@ class Crew:
     """The workers of a daemon; made and used by its first process."""
 
     def __init__(
-        self, members: Sequence[Member], lifecycle: Lifecycle, readiness: Readiness
+        self,
+        members: Sequence[Member],
+        lifecycle: Lifecycle,
+        readiness: Readiness,
+        sockets: OpenedSockets,
     ) -> None:
         self._lifecycle = lifecycle
         self._readiness = readiness
-        self._workers = tuple(_Worker(member) for member in members)
+        self._workers = tuple(_Worker(member, sockets) for member in members)
         self._ending = False
         self._gathering: asyncio.Task[None] | None = None
         readiness.declare(CONDITION, _NOT_YET)
@@ -162,6 +193,7 @@ class Crew:
     async def _follow(self, worker: _Worker) -> None:
         """Hears one of them until it has ended."""
         await worker.channel.serve()
+        worker.lose()
         code = await _collect(worker.pid)
         worker.ended.set()
         if self._ending:

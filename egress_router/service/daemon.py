@@ -18,6 +18,7 @@ from egress_router.service.collector import spare_collector
 from egress_router.service.connection_log import ConnectionLog
 from egress_router.service.events import DAEMON_STARTED
 from egress_router.service.health import Readiness
+from egress_router.service.listening import OpenedSockets
 from egress_router.service.logs import dropped_lines, log_event
 from egress_router.service.metric_registry import Metrics
 from egress_router.service.place import ALONE, Place
@@ -27,15 +28,15 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from ipaddress import IPv4Address, IPv6Address
-    from socket import SocketType
 
     from egress_router.config.daemon import DaemonConfig
     from egress_router.config.settings import Environment
+    from egress_router.net.listen import Loads
     from egress_router.service.crew import Crew
     from egress_router.service.lifecycle import Lifecycle
+    from egress_router.service.listening import Listening
 
     Facts: TypeAlias = Mapping[str, Any]
-    Listeners: TypeAlias = tuple[SocketType, ...]
     Merge: TypeAlias = Callable[[Facts, Sequence[Facts]], Facts]
 
 Config = TypeVar("Config")
@@ -58,7 +59,7 @@ class Mode(Protocol[Config]):
 
 @runtime_checkable
 class Shareable(Protocol):
-    """A mode that several processes may serve, each with listening sockets of its own."""
+    """A mode that several processes may serve, from the same listening sockets."""
 
     def may_share(self, config: Any, /) -> bool:
         """Whether this configuration can be served so."""
@@ -87,6 +88,8 @@ class Service:
         age_s = process.observe_age_s()
         self.readiness = Readiness(mode, age_s=age_s)
         self.metrics = Metrics()
+        self.listening: Listening = OpenedSockets()
+        self.loads: Loads | None = None  # of all processes, if they are several
         self.connection_log = ConnectionLog(config.record_every)
         self.reload = Reloader(mode, environment, lifecycle, poll_s=config.reload_s, place=place)
         self._crew: Crew | None = None
@@ -108,18 +111,6 @@ class Service:
     def stopping(self) -> asyncio.Event:
         """Set when the drain begins."""
         return self.lifecycle.stopping
-
-    def open_listeners(self, opener: Callable[..., Listeners]) -> Listeners:
-        """What `opener(shared=…)` opens: shared where the daemon is several processes.
-
-        A program of the same user would be shared with, too. So it is looked for while nobody else
-        can listen yet: until the first process serves.
-        """
-        shared = not self.place.alone
-        if shared and self.place.first and not self.lifecycle.serves:
-            for sock in opener(shared=False):
-                sock.close()
-        return opener(shared=shared)
 
     def started(self) -> None:
         """Says that the mode serves: from now on a stop is a drain."""

@@ -3,7 +3,7 @@
 1. Memory is shared until somebody writes to it; so what all of them need is imported before, and
    the collector is kept from touching what there is by then.
 2. Each worker has a channel to the first process, and nobody else holds an end of it: when it ends,
-   one of the two has.
+   one of the two has. Beside it goes a pair of sockets by which descriptors are passed.
 3. No worker outlives the first process: the kernel kills it, and the channel's end would tell too.
 4. Descriptors made here are never 0, 1 or 2, even where a pod's runtime has left those closed.
 """
@@ -12,41 +12,54 @@ from __future__ import annotations
 
 import fcntl
 import gc
+import mmap
 import os
 import signal
 import socket
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import chain
 
 from egress_router.config.variables import WORKERS
 from egress_router.errors import KernelError
 from egress_router.kernel.parent import die_with_parent
+from egress_router.net.listen import Loads
 from egress_router.service import signals
 from egress_router.service.log_writer import WriteLock
 from egress_router.service.place import ALONE, Place
 
+_COUNT_BYTES = 4  # of an unsigned int
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """A worker, as the first process knows it: its number, pid, and the channel to it."""
+    """A worker, as the first process knows it: its number, pid, and the channel to it.
+
+    `passing`: by which it gets descriptors.
+    """
 
     number: int
     pid: int
     sock: socket.socket
+    passing: socket.socket
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """Where this process stands after the parting.
 
-    `members`: the workers, if this is the first one; `sock`: the channel to it, if this is not.
+    `loads`: what each of them has to do, for all to see.
+    `members`: the workers, if this is the first one; if it is not, `sock` is the channel to it, and
+    `passing` the socket by which it passes descriptors.
     `turn`: held while something is written to the descriptor that all have in common.
     """
 
     place: Place = ALONE
     turn: AbstractContextManager[None] | None = None
+    loads: Loads | None = None
     members: tuple[Member, ...] = ()
     sock: socket.socket | None = None
+    passing: socket.socket | None = None
 
 
 def part(count: int) -> Standing:
@@ -60,30 +73,37 @@ def part(count: int) -> Standing:
         turn: AbstractContextManager[None] = WriteLock()
     except OSError:  # forbidden; lines of more than PIPE_BUF bytes may then mix
         turn = nullcontext()
+    counts = memoryview(mmap.mmap(-1, count * _COUNT_BYTES)).cast("I")
     gc.collect()
     gc.freeze()
     parent = os.getpid()
     members: list[Member] = []
     for number in range(1, count):
-        ours, theirs = _make_pair()
+        ours, theirs = _make_pair(socket.SOCK_STREAM)
+        giving, taking = _make_pair(socket.SOCK_SEQPACKET)
+        first_ends = (ours, giving, *chain(*((one.sock, one.passing) for one in members)))
         try:
             pid = _fork(number)
         except KernelError:
-            for sock in (ours, theirs, *(member.sock for member in members)):
+            for sock in (*first_ends, theirs, taking):
                 sock.close()
             raise
         if pid == 0:
-            for sock in (ours, *(member.sock for member in members)):
+            for sock in first_ends:
                 sock.close()
             signals.ignore_stop_signals()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.STOP_SIGNALS)
             die_with_parent(parent)
             place = Place(number=number, count=count)
-            return Standing(place=place, turn=turn, sock=theirs)
+            loads = Loads(counts, number)
+            return Standing(place=place, turn=turn, loads=loads, sock=theirs, passing=taking)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.STOP_SIGNALS)
         theirs.close()
-        members.append(Member(number=number, pid=pid, sock=ours))
-    return Standing(place=Place(count=count), turn=turn, members=tuple(members))
+        taking.close()
+        members.append(Member(number=number, pid=pid, sock=ours, passing=giving))
+    place = Place(count=count)
+    loads = Loads(counts, place.number)
+    return Standing(place=place, turn=turn, loads=loads, members=tuple(members))
 
 
 def _fork(number: int) -> int:
@@ -101,8 +121,8 @@ def _fork(number: int) -> int:
         ) from error
 
 
-def _make_pair() -> tuple[socket.socket, socket.socket]:
-    first, second = socket.socketpair()
+def _make_pair(kind: int) -> tuple[socket.socket, socket.socket]:
+    first, second = socket.socketpair(socket.AF_UNIX, kind)
     return _above_standard(first), _above_standard(second)
 
 

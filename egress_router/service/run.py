@@ -19,6 +19,7 @@ from egress_router.service.daemon import Mode, Service, Shareable
 from egress_router.service.events import CONFIGURATION_WARNING, DAEMON_FAILED
 from egress_router.service.library_messages import capture_library_messages
 from egress_router.service.lifecycle import Lifecycle, end_process, run_lifecycle
+from egress_router.service.listening import OpenedSockets
 from egress_router.service.logs import configure_logs, describe_error, log_event
 from egress_router.service.parting import Standing, part
 from egress_router.service.processors import decide_workers, observe_processors, observe_quota
@@ -63,12 +64,14 @@ def _run(
 
     async def serve(lifecycle: Lifecycle) -> None:
         service = Service(mode.name, daemon_config, lifecycle, environment, place=place)
+        service.loads = standing.loads
         serve_mode = partial(mode.serve, mode_config, service)
         try:
-            if standing.sock is not None:
+            if standing.sock is not None and standing.passing is not None:
                 from egress_router.service.worker import Worker  # noqa: PLC0415 - rule 3
 
-                await Worker(service, standing.sock, environment).serve(serve_mode)
+                worker = Worker(service, standing.sock, standing.passing, environment)
+                await worker.serve(serve_mode)
             else:
                 await _serve_first(service, serve_mode, standing)
         finally:
@@ -88,7 +91,8 @@ async def _serve_first(
         return
     from egress_router.service.crew import Crew  # noqa: PLC0415 - rule 3
 
-    crew = Crew(standing.members, service.lifecycle, service.readiness)
+    sockets = service.listening = OpenedSockets()
+    crew = Crew(standing.members, service.lifecycle, service.readiness, sockets)
     service.lead(crew)
     try:
         await serve_mode()

@@ -15,6 +15,7 @@ from egress_router.errors import EXIT_UNEXPECTED, EgressRouterError
 from egress_router.service import events
 from egress_router.service.channel import Channel, Fields
 from egress_router.service.lifecycle import CUT_S, arm_last_resort
+from egress_router.service.listening import LentSockets
 from egress_router.service.logs import log_event
 
 if TYPE_CHECKING:
@@ -28,7 +29,14 @@ if TYPE_CHECKING:
 class Worker:
     """One worker; `serve` runs the mode once the daemon serves."""
 
-    def __init__(self, service: Service, sock: socket.socket, environment: Environment) -> None:
+    def __init__(
+        self,
+        service: Service,
+        sock: socket.socket,
+        passing: socket.socket,
+        environment: Environment,
+    ) -> None:
+        """`sock` is the channel to the first process, which passes descriptors by `passing`."""
         self._service = service
         self._environment = environment
         self._told: tuple[str, ...] | None = None
@@ -42,6 +50,7 @@ class Worker:
             "pulse": self._pulse,
         }
         self._channel = Channel(sock, handlers)
+        service.listening = LentSockets(self._channel, passing, service.tasks)
         service.readiness.follow(self._tell)
         service.on_started(self._started)
 

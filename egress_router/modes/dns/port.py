@@ -16,8 +16,9 @@ from egress_router.modes.dns.ledger import Dials, PortCounts, Record
 from egress_router.modes.dns.outside import Outside  # noqa: TC001 (of a field)
 from egress_router.modes.dns.partners import Partners
 from egress_router.modes.dns.sockets import reset
+from egress_router.net.binding import Binding, Bound
 from egress_router.net.dial_errors import DialError
-from egress_router.net.listen import Admission, Listener, open_listeners
+from egress_router.net.listen import Admission, Listener
 from egress_router.net.relay import Carrier  # noqa: TC001 (of a field)
 from egress_router.plan.forwards import Forward
 from egress_router.service import events
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = "lo"
 EVERYWHERE = (IPv4Address(0), IPv6Address(0))  # of one link: each socket is bound to it
+COMING = "its sockets are on their way"
 DRAINING = "the daemon drains"
 REMOVED = "its line was removed"
 
@@ -45,7 +47,8 @@ REMOVED = "its line was removed"
 class Shared:
     """What all ports of a process have in common. `trouble`: why nothing can leave, or empty.
 
-    `id_prefix`: of the ids in its log. `open_port` gives the listening sockets of a port.
+    `id_prefix`: of the ids in its log. `open_port` gives the listening sockets of a port, or calls
+    back when it can (`service.listening`).
     """
 
     outside: Outside
@@ -53,7 +56,7 @@ class Shared:
     admission: Admission
     log: ConnectionLog
     loop: asyncio.AbstractEventLoop
-    open_port: Callable[[int], tuple[socket.SocketType, ...]]
+    open_port: Callable[[int, Callable[[], object]], Bound | None]
     id_prefix: str = ""
     cluster: str = ""
     trouble: str = "the network was not looked at yet"
@@ -180,13 +183,15 @@ class Port:
     def _open(self) -> str:
         """Listens; why it cannot, if it cannot."""
         try:
-            sockets = self._shared.open_port(self.destination.port)
+            bound = self._shared.open_port(self.destination.port, self.settle)
         except KernelError as error:
             self.fault = str(error)
             return self.fault
         self.fault = ""
+        if bound is None:
+            return COMING
         self._listener = Listener(
-            sockets,
+            bound,
             self._shared.admission,
             on_connection=self._accept,
             on_excess=self._turn_away,
@@ -300,19 +305,6 @@ class Connection:
         self._shared.release()
 
 
-def open_port(
-    port: int, links: tuple[str, ...], *, shared: bool = False
-) -> tuple[socket.SocketType, ...]:
-    """Listening sockets for what arrives by these links, in both families; raises KernelError.
-
-    `shared`: other processes may listen there too.
-    """
-    opened: list[socket.SocketType] = []
-    try:
-        for link in links:
-            opened += open_listeners(EVERYWHERE, port, link=link, shared=shared)
-    except BaseException:
-        for sock in opened:
-            sock.close()
-        raise
-    return tuple(opened)
+def bind_port(port: int, links: tuple[str, ...]) -> Binding:
+    """Where a port listens: for what arrives by these links, in both families."""
+    return Binding(addresses=EVERYWHERE, port=port, links=links)

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from functools import partial
 from typing import TYPE_CHECKING
 
 from egress_router.config.dns import Datapath
 from egress_router.modes.dns.kernel_path import KernelPath, decide_kernel
 from egress_router.modes.dns.outside import Outside
-from egress_router.modes.dns.port import LOOPBACK, Shared, open_port
+from egress_router.modes.dns.port import LOOPBACK, Shared, bind_port
 from egress_router.modes.dns.reloading import Reloading, revoke_connections
 from egress_router.modes.dns.report import provide_report
 from egress_router.modes.dns.roster import Roster
@@ -31,14 +30,14 @@ from egress_router.service.network import NetworkWatch
 from egress_router.service.process import raise_descriptor_limit
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from egress_router.config.dns import DnsConfig
     from egress_router.modes.dns.datagrams import DatagramPort
     from egress_router.modes.dns.ledger import Dials
     from egress_router.modes.dns.names import Name
     from egress_router.modes.dns.port import Connection, Port
+    from egress_router.net.binding import Bound
     from egress_router.plan.forwards import Forward
     from egress_router.service.daemon import Service
 
@@ -65,7 +64,7 @@ class Serving:
         self._shared = Shared(
             outside=Outside(),
             carrier=Carrier(poller, idle_s=config.times.idle_s),
-            admission=Admission(self._admitted()),
+            admission=Admission(self._admitted(), service.loads),
             log=service.connection_log,
             loop=self._loop,
             open_port=self._open_port,
@@ -106,6 +105,7 @@ class Serving:
     async def close(self) -> None:
         """Ends what is still open, each with its line in the log."""
         self._close_ports()
+        self._service.listening.end()
         if self._path is not None:
             await self._path.close()
         if self._records is not None:
@@ -124,10 +124,8 @@ class Serving:
         router = self._watch.router
         if router is None:
             return
-        shared = not self._service.place.first  # the first process may have opened it already
         for port in ports:
-            for sock in open_port(port, (LOOPBACK, router.cluster), shared=shared):
-                sock.close()
+            self._service.listening.try_open(bind_port(port, (LOOPBACK, router.cluster)))
 
     async def replace(self, config: DnsConfig) -> int:
         """Puts another list in force; how many connections it ended."""
@@ -202,9 +200,14 @@ class Serving:
         limit = max(raise_descriptor_limit() - sockets, 2)
         return connection_limit(limit, self._service.place.share_of(self._config.connections))
 
-    def _open_port(self, port: int) -> tuple[socket.SocketType, ...]:
+    def _open_port(self, port: int, again: Callable[[], object]) -> Bound | None:
+        def come() -> None:
+            again()
+            if not self._due:
+                self._report()
+
         links = (LOOPBACK, self._shared.cluster)
-        return self._service.open_listeners(partial(open_port, port, links))
+        return self._service.listening.open(bind_port(port, links), come)
 
     def _looked(self) -> None:
         """The network has been looked at: follows the router, and opens or closes the ports."""

@@ -1,8 +1,7 @@
 """The daemon's parts and their life: listeners, resolver, relays, the connections of clients.
 
 1. Listens on the loopback and on the pod's cluster-side addresses, each by its own link: what
-   arrives by the egress link for one of these addresses is not heard. Several processes of a daemon
-   listen each for itself, and the kernel spreads the connections.
+   arrives by the egress link for one of these addresses is not heard.
 2. Connections are counted against a limit of our own, of which each process has its part; one too
    many gets a 503 and is closed.
 3. The end: not ready at once; listeners stay for LINGER_S, because the cluster takes a moment to
@@ -28,8 +27,9 @@ from egress_router.modes.http.shared import Shared
 from egress_router.modes.http.status import merge_status, proxy_status
 from egress_router.modes.http.uplink import Uplink
 from egress_router.modes.http.watchdog import phase_ticks
+from egress_router.net.binding import Binding
 from egress_router.net.http1.lines import HeadLimits
-from egress_router.net.listen import Admission, Listener, connection_limit, open_listeners
+from egress_router.net.listen import Admission, Listener, connection_limit
 from egress_router.net.poller import Poller
 from egress_router.net.relay import Carrier
 from egress_router.net.resolver import Resolver, ResolverSettings
@@ -42,6 +42,7 @@ from egress_router.service.network import NetworkWatch
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from egress_router.config.http import HttpConfig
     from egress_router.service.daemon import Service
@@ -66,7 +67,7 @@ class Serving:
         self._resolver = Resolver(ResolverSettings(serve_stale=False))
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         limit = service.place.share_of(config.limits.connections)
-        self._admission = Admission(connection_limit(soft, limit))
+        self._admission = Admission(connection_limit(soft, limit), service.loads)
         self._leaving = 0
         self._listeners: dict[tuple[str, str], Listener] = {}
         wheel, poller = IdleWheel(self._loop), Poller(self._loop)
@@ -96,7 +97,7 @@ class Serving:
         self._service.readiness.declare(LISTENER)
         for warning in self._config.rules.warnings:
             log_event(events.CONFIGURATION_WARNING, message=str(warning))
-        self._listen(LOOPBACKS, LOOPBACK)
+        self._listen_on_loopback()
         await self._watch.open()
         self._provide()
         self._service.reload.open(Reloading(self._shared), self._config)
@@ -115,6 +116,7 @@ class Serving:
     async def close(self) -> None:
         """Ends what is still open, each with its line in the log."""
         self._close_listeners()
+        self._service.listening.end()
         self._watch.close()
         self._shared.carrier.close()
         for client in tuple(self._shared.clients):
@@ -130,28 +132,39 @@ class Serving:
         if router is None:
             return
         self._shared.uplink.follow(router)
-        if self._shared.draining:
-            return
-        self._listen(router.cluster_addresses, router.cluster)
         # A program of the same pod that calls the pod's own address comes by the loopback.
-        self._listen(router.cluster_addresses, LOOPBACK)
-        self._service.readiness.hold(LISTENER)
+        links = (router.cluster, LOOPBACK)
+        complete = [self._listen(router.cluster_addresses, link, self._looked) for link in links]
+        if all(complete):
+            self._service.readiness.hold(LISTENER)
 
-    def _listen(self, addresses: tuple[IPv4Address | IPv6Address, ...], link: str) -> None:
+    def _listen_on_loopback(self) -> None:
+        self._listen(LOOPBACKS, LOOPBACK, self._listen_on_loopback)
+
+    def _listen(
+        self,
+        addresses: tuple[IPv4Address | IPv6Address, ...],
+        link: str,
+        again: Callable[[], object],
+    ) -> bool:
+        """Whether all of them are listened on now; if not, `again` is called later."""
+        complete = not self._shared.draining
         for address in addresses:
-            if (str(address), link) in self._listeners:
+            if (str(address), link) in self._listeners or self._shared.draining:
                 continue
+            binding = Binding(addresses=(address,), port=self._config.port, links=(link,))
             try:
-                sockets = self._service.open_listeners(
-                    partial(open_listeners, (address,), self._config.port, link=link)
-                )
+                bound = self._service.listening.open(binding, again)
             except KernelError as error:
                 if address in LOOPBACKS and address.version == 6:
                     continue  # a pod without IPv6
                 self._service.readiness.fail(LISTENER, str(error))
                 raise
+            if bound is None:
+                complete = False
+                continue
             listener = Listener(
-                sockets,
+                bound,
                 self._admission,
                 on_connection=self._accept,
                 on_excess=self._turn_away,
@@ -160,6 +173,7 @@ class Serving:
             listener.start()
             self._listeners[str(address), link] = listener
             log_event(events.LISTENING, address=str(address), port=self._config.port, link=link)
+        return complete
 
     def _close_listeners(self) -> None:
         for listener in self._listeners.values():

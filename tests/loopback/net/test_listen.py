@@ -16,25 +16,24 @@ from types import SimpleNamespace
 import pytest
 
 from egress_router.errors import KernelError
-from egress_router.net.listen import (
-    ACCEPT_BATCH,
-    Admission,
-    Listener,
-    connection_limit,
-    open_listeners,
-)
+from egress_router.net.binding import Binding, Bound, open_listeners
+from egress_router.net.listen import ACCEPT_BATCH, Admission, Listener, Loads, connection_limit
 
-LOCAL = (ip_address("127.0.0.1"),)
+LOCAL = Binding(addresses=(ip_address("127.0.0.1"),), port=0)
+
+
+def binding(*addresses, port):
+    return Binding(addresses=tuple(map(ip_address, addresses)), port=port)
 
 
 @asynccontextmanager
 async def listening(limit=1000, backlog_first=0):
     """A listener that keeps what it admits; `it.refused` are those above the limit."""
-    sockets = open_listeners(LOCAL, 0)
+    sockets = open_listeners(LOCAL)
     it = SimpleNamespace(admitted=[], refused=[], address=sockets[0].getsockname())
     it.early = [socket.create_connection(it.address) for _ in range(backlog_first)]
     it.listener = Listener(
-        sockets,
+        Bound(sockets),
         Admission(limit),
         on_connection=lambda sock, peer: it.admitted.append((sock, peer)),
         on_excess=lambda sock, _: (it.refused.append(1), sock.close()),
@@ -112,6 +111,36 @@ def test_closing_takes_in_who_has_connected(run):
             assert len(it.admitted) == 3
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection(it.address)
+
+    run(scene())
+
+
+def test_what_fails_once_does_not_end_the_accepting(run):
+    """A connection that nobody can make anything of costs no other one its place."""
+
+    async def scene():
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        with sharing(limit=1) as it:
+            for _ in range(2):
+                it.connect()
+            await until(lambda: len(it.admitted) == 2)
+            for listener in it.listeners:
+                listener._on_excess = fail_once(listener._on_excess)
+            for _ in range(4):
+                it.connect()
+            await until(lambda: len(it.refused) == 2)
+
+    def fail_once(then):
+        left = [1]
+
+        def on_excess(*connection):
+            if left:
+                left.pop()
+                connection[0].close()
+                raise RuntimeError("what nobody expected")
+            then(*connection)
+
+        return on_excess
 
     run(scene())
 
@@ -203,7 +232,7 @@ def test_port_in_use_is_named():
         holder.listen()
         port = holder.getsockname()[1]
         with pytest.raises(KernelError, match=rf"listen on 127.0.0.2 port {port}.*EADDRINUSE"):
-            open_listeners((ip_address("127.0.0.3"), ip_address("127.0.0.2")), port)
+            open_listeners(binding("127.0.0.3", "127.0.0.2", port=port))
         with socket.socket() as free:
             free.bind(("127.0.0.3", port))
 
@@ -217,15 +246,15 @@ def test_low_port_names_the_sysctl(monkeypatch):
 
     monkeypatch.setattr("egress_router.net.endpoint.socket.SocketType", Unprivileged)
     with pytest.raises(KernelError, match=r"port 53.*net\.ipv4\.ip_unprivileged_port_start=0"):
-        open_listeners(LOCAL, 53)
+        open_listeners(binding("127.0.0.1", port=53))
 
 
 def test_both_families_listen_on_one_port():
     """`0.0.0.0` and `::` are two sockets that share a port; each takes its own family only."""
-    first = open_listeners((ip_address("0.0.0.0"),), 0)[0]
+    first = open_listeners(binding("0.0.0.0", port=0))[0]
     port = first.getsockname()[1]
     first.close()
-    sockets = open_listeners((ip_address("0.0.0.0"), ip_address("::")), port)
+    sockets = open_listeners(binding("0.0.0.0", "::", port=port))
     try:
         assert [sock.family for sock in sockets] == [socket.AF_INET, socket.AF_INET6]
         for host in ("127.0.0.1", "::1"):
@@ -245,10 +274,90 @@ def test_kernel_without_ipv6_still_listens(monkeypatch):
         return real(family, *rest)
 
     monkeypatch.setattr("egress_router.net.endpoint.socket.SocketType", no_ipv6)
-    (sock,) = open_listeners((ip_address("127.0.0.1"), ip_address("::")), 0)
+    (sock,) = open_listeners(binding("127.0.0.1", "::", port=0))
     sock.close()
     with pytest.raises(KernelError):
-        open_listeners((ip_address("127.0.0.1"), ip_address("::1")), 0)
+        open_listeners(binding("127.0.0.1", "::1", port=0))
+
+
+@contextmanager
+def sharing(limit):
+    """Two listeners on the same sockets, of which the first always wakes up first."""
+    sockets = open_listeners(LOCAL)
+    twins = tuple(socket.SocketType(fileno=os.dup(sock.fileno())) for sock in sockets)
+    counts = memoryview(bytearray(8)).cast("I")
+    it = SimpleNamespace(
+        address=sockets[0].getsockname(), clients=[], admitted=[], refused=[], listeners=[]
+    )
+    for number, some in enumerate((sockets, twins)):
+        listener = Listener(
+            Bound(some),
+            Admission(limit, Loads(counts, number)),
+            on_connection=lambda sock, _, number=number: it.admitted.append((number, sock)),
+            on_excess=lambda sock, _: (it.refused.append(sock), sock.close()),
+            loop=asyncio.get_running_loop(),
+        )
+        listener.start()
+        it.listeners.append(listener)
+    it.connect = lambda: it.clients.append(socket.create_connection(it.address))
+    it.spread = lambda: [[one for one, _ in it.admitted].count(number) for number in (0, 1)]
+    try:
+        yield it
+    finally:
+        for listener in it.listeners:
+            listener.close()
+        for sock in (*it.clients, *(sock for _, sock in it.admitted)):
+            sock.close()
+
+
+def test_what_is_beyond_our_limit_is_left_to_others(run):
+    """Two that share a queue are both full before anybody is turned away."""
+
+    async def scene():
+        with sharing(limit=3) as it:
+            for _ in range(6):
+                it.connect()
+            await until(lambda: len(it.admitted) == 6)
+            assert it.spread() == [3, 3]
+            assert not it.refused
+            began = time.monotonic()
+            for _ in range(20):
+                it.connect()
+            await until(lambda: len(it.refused) == 20)
+            assert len(it.admitted) == 6
+            assert time.monotonic() - began < 1
+            assert sum(listener.counts.excess for listener in it.listeners) == 20
+
+    run(scene())
+
+
+def test_who_has_more_open_leaves_the_next_one_to_others(run):
+    """Those that stay open are not all with the one that is quicker."""
+
+    async def scene():
+        with sharing(limit=1000) as it:
+            for number in range(1, 41):
+                it.connect()
+                await until(lambda number=number: len(it.admitted) == number)
+            assert min(it.spread()) >= 14
+
+    run(scene())
+
+
+def test_whoever_has_more_open_takes_what_nobody_else_does(run):
+    """Another one that is busy, or hangs, costs a millisecond and no more."""
+
+    async def scene():
+        with sharing(limit=1000) as it:
+            it.listeners.pop().close()
+            began = time.monotonic()
+            for number in range(1, 41):
+                it.connect()
+                await until(lambda number=number: len(it.admitted) == number)
+            assert it.spread() == [40, 0]
+            assert time.monotonic() - began < 1
+
+    run(scene())
 
 
 LIMITS = [

@@ -159,17 +159,24 @@ def test_one_of_three_partners_flaps(forwarder: Build) -> None:
     assert _percentile(called, 99) - _percentile(calm, 99) < 0.3
 
 
-def test_nothing_behind_a_port_means_a_refusal(forwarder: Build, until: Until) -> None:
-    """When no address answers the port closes; it opens within seconds of the partner's return."""
+@pytest.mark.parametrize("workers", [1, 2])
+def test_nothing_behind_a_port_means_a_refusal(
+    forwarder: Build, until: Until, workers: int
+) -> None:
+    """When no address answers the port closes; it opens within seconds of the partner's return.
+
+    Each process has to find out by itself, and closes it then, the last one for all.
+    """
     router = forwarder(partner=())
     router.serve_names(record(FIRST), record(SECOND))
     router.init()
-    router.start(f"8080 {NAME} 80")
+    router.start(f"8080 {NAME} 80", EGRESS_WORKERS=str(workers))
     assert router.server(8080) in {"ECONNRESET", "EPIPE"}, "nobody could know before"
     until(lambda: router.server(8080) == "ECONNREFUSED")
     assert "no partner answers" in router.port(8080)["state"]
-    (line,) = router.lines("dns_failed")
-    assert line["reason"].count("refused") == 2
+    lines = router.lines("dns_failed")
+    assert len(lines) == workers
+    assert all(line["reason"].count("refused") == 2 for line in lines)
     router.lab.start_partner(tcp=(80,))
     assert until(lambda: router.server(8080) in {FIRST, SECOND}) < 5
 

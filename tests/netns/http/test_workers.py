@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import operator
+import os
 import signal
 import socket
 import time
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.netns
 
 DEADLINE_S = 15.0
+SOON_S = 5.0  # of many seconds that a test takes to be sure, on a machine that does much else
 PROCESSES = {"0", "1"}
 
 
@@ -64,8 +66,7 @@ def processes(lines: list[dict[str, Any]]) -> set[str]:
 def tunnels(scene: Any, origin: Any, host: str = "other.test") -> list[tuple[Any, Any]]:
     """Open tunnels, client and server, at least three of them in each process.
 
-    The kernel spreads connections by their addresses and ports, so some more may have to be opened
-    until that is so. Each is two descriptors of the process that has it.
+    Each is two descriptors of the process that has it.
     """
     before = descriptors(scene)
     opened: list[tuple[Any, Any]] = []
@@ -226,6 +227,34 @@ def test_a_killed_worker_ends_the_proxy(build: Any) -> None:
             assert client.ended()
         with scene.inside("client"), pytest.raises(ConnectionRefusedError):
             socket.create_connection((str(ADDRESSES.pod.v4), 8080), timeout=DEADLINE_S)
+
+
+def test_a_process_that_hangs_holds_up_nobody_else(build: Any) -> None:
+    """New connections are served by the other one, all of them and soon."""
+    with build("*", EGRESS_WORKERS="2") as scene:
+        origin = scene.origin()
+        worker = document(scene)["workers"][0]["pid"]
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            opened = [connect(scene, origin.port) for _ in range(40)]
+            assert time.monotonic() - began < SOON_S
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        assert {status for _, status in opened} == {200}
+        assert wait_for(lambda: document(scene)["connections"] == 40)
+
+
+def test_connections_that_stay_are_spread_evenly(build: Any) -> None:
+    """However slowly they come: who is quicker does not take them all."""
+    with build("*", EGRESS_WORKERS="2") as scene:
+        origin = scene.origin()
+        before = descriptors(scene)
+        opened = [connect(scene, origin.port) for _ in range(40)]
+        assert {status for _, status in opened} == {200}
+        more = [now - then for now, then in zip(descriptors(scene), before, strict=True)]
+        assert sum(more) >= 80
+        assert min(more) >= 16, "two for each connection; half of them would be 40"
 
 
 def test_a_limit_is_shared_out(build: Any) -> None:

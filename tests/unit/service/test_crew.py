@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,7 @@ from egress_router.service.channel import Channel
 from egress_router.service.crew import CONDITION, Crew
 from egress_router.service.health import Readiness
 from egress_router.service.lifecycle import Lifecycle
+from egress_router.service.listening import OpenedSockets
 from egress_router.service.metrics import HTTP_ACTIVE, HTTP_BYTES
 from egress_router.service.parting import Member
 
@@ -50,15 +52,19 @@ class Stage:
 
     def __init__(self, count: int) -> None:
         pairs = [socket.socketpair() for _ in range(count)]
-        for sock in (sock for pair in pairs for sock in pair):
+        seqpacket = socket.SOCK_SEQPACKET
+        passing = [socket.socketpair(socket.AF_UNIX, seqpacket) for _ in range(count)]
+        for sock in (sock for pair in (*pairs, *passing) for sock in pair):
             sock.setblocking(False)
         self.lifecycle = Lifecycle("test", steered=True)
         self.readiness = Readiness("test")
         members = [
-            Member(number=number, pid=NOBODY + number, sock=ours)
-            for number, (ours, _) in enumerate(pairs, 1)
+            Member(number=number, pid=NOBODY + number, sock=ours, passing=giving)
+            for number, ((ours, _), (giving, _)) in enumerate(zip(pairs, passing, strict=True), 1)
         ]
-        self.crew = Crew(members, self.lifecycle, self.readiness)
+        self.passing = list(chain(*passing))
+        self.sockets = OpenedSockets()
+        self.crew = Crew(members, self.lifecycle, self.readiness, self.sockets)
         self.workers = [Played(theirs) for _, theirs in pairs]
         self.tasks = [asyncio.ensure_future(one.channel.serve()) for one in self.workers]
 
@@ -89,6 +95,8 @@ async def stage(count: int = 2) -> AsyncIterator[Stage]:
         for task in one.tasks:
             task.cancel()
         await asyncio.gather(*one.tasks, return_exceptions=True)
+        for sock in one.passing:
+            sock.close()
         one.lifecycle.lag.stop()
 
 
