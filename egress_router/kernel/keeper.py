@@ -23,6 +23,7 @@ from egress_router.kernel.host import observe_flow_count
 from egress_router.kernel.namespace import Namespace
 from egress_router.kernel.netlink import Netlink
 from egress_router.kernel.nft import Nft, nft_installed
+from egress_router.kernel.recall import Recall
 from egress_router.kernel.signs import canary_sings, wake_neighbour
 from egress_router.kernel.traffic import observe_traffic
 from egress_router.plan.desired import desired_state
@@ -96,6 +97,7 @@ class Keeper:
         self._set_just_now = False
         self._forward_table = ForwardTable()
         self._netlink = Netlink()
+        self._recall = Recall(self._netlink)
         self._nft: Nft | None = None
         self._kept: Desired | None = None
         self._kept_sources: frozenset[Address] = frozenset()
@@ -109,6 +111,7 @@ class Keeper:
 
     def close(self) -> None:
         """Closes the sockets and ends the nftables worker."""
+        self._recall.close()
         self._netlink.close()
         if self._nft is not None:
             self._nft.close()
@@ -211,7 +214,7 @@ class Keeper:
 
     def _observe(self) -> Observed:
         return dataclasses.replace(
-            self._netlink.observe(), table=self._observe_table(), nameservers=self._nameservers
+            self._recall.observe(), table=self._observe_table(), nameservers=self._nameservers
         )
 
     def _observe_table(self) -> Table | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import socket
@@ -74,6 +75,10 @@ class Netlink:
         self._route.close()
 
     def observe(self) -> Observed:
+        """Links, addresses, routes, rules and settings as they are; the table stays out."""
+        return self.with_settings(self.observe_routing())
+
+    def observe_routing(self) -> Observed:
         """Links, addresses, routes and rules as they are; the rest of Observed stays empty."""
         links = self.observe_links()
         names = {link.index: link.name for link in links}
@@ -85,9 +90,12 @@ class Netlink:
             addresses=tuple(address for address in decoded if address is not None),
             routes=tuple(decode.route(message, names) for message in messages),
             rules=tuple(decode.rule(message) for message in rules),
-            sysctls=observe_sysctls(tuple(names.values())),
-            sctp=_SCTP.exists(),
         )
+
+    def with_settings(self, observed: Observed) -> Observed:
+        """The same with what is read under /proc/sys."""
+        names = tuple(link.name for link in observed.links)
+        return dataclasses.replace(observed, sysctls=observe_sysctls(names), sctp=_SCTP.exists())
 
     def observe_links(self) -> tuple[Link, ...]:
         """All links of the namespace."""
