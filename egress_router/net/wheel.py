@@ -56,8 +56,10 @@ class IdleWheel:
 
     def move(self, idler: Idler) -> None:
         """Takes a changed `idle_ticks` into account, counted from the last activity."""
-        self.discard(idler)
-        self._place(idler)
+        # A later end is found when the slot comes up, like any that has become later by activity.
+        if idler.active_tick + idler.idle_ticks < idler.slot:
+            self.discard(idler)
+            self._place(idler)
 
     def keep(self, idler: Idler) -> bool:
         """Watches on, in `end_idle`, with longer `idle_ticks`; False if even those have passed."""
@@ -79,8 +81,13 @@ class IdleWheel:
         return sum(map(len, self._slots.values()))
 
     def _place(self, idler: Idler) -> None:
-        idler.slot = max(idler.active_tick + idler.idle_ticks, self.now + 1)
-        self._slots.setdefault(idler.slot, set()).add(idler)
+        slot = max(idler.active_tick + idler.idle_ticks, self.now + 1)
+        members = self._slots.get(slot)
+        if members is None:
+            self._slots[slot] = {idler}
+        else:
+            members.add(idler)
+        idler.slot = slot
 
     def _arm(self) -> None:
         self._timer = self._loop.call_at((self.now + 1) * self._tick_s, self._turn)

@@ -120,6 +120,22 @@ def test_shortened_limit_takes_effect() -> None:
     assert tunnel.ended_at
 
 
+def test_lengthened_limit_takes_effect() -> None:
+    """A tunnel that has been silent for a while is given more, and ends then."""
+    loop = FakeLoop()
+    wheel = IdleWheel(loop)  # type: ignore[arg-type]
+    tunnel = Tunnel(loop, wheel.ticks(15))
+    wheel.add(tunnel)
+    loop.advance(10)
+    tunnel.active_tick, tunnel.idle_ticks = wheel.now, wheel.ticks(60)
+    wheel.move(tunnel)
+    loop.advance(59)
+    assert not tunnel.ended_at
+    loop.advance(5)
+    assert tunnel.ended_at
+    assert len(wheel) == 0
+
+
 def test_wheel_survives_a_loop_that_stood_still() -> None:
     """Slots that were passed over are looked at late, not lost."""
     loop = FakeLoop()
