@@ -103,6 +103,8 @@ class Poller:
                 left -= len(edges)
                 self._fresh.clear()
                 self._tell(edges)
+                if len(edges) == 1:
+                    return  # there is not much going on: to ask in vain would cost more
         finally:
             self._turning = False
 
