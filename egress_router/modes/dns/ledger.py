@@ -92,7 +92,7 @@ class Record:
         self._write(
             events.DNS_FORWARDED,
             {
-                "reason": revoked or end.reason.value,
+                "reason": revoked or str(end.reason),
                 "bytes_up": end.bytes_up,
                 "bytes_down": end.bytes_down,
             },

@@ -83,7 +83,7 @@ class Tunnel:
         record, shared = self._record, self._shared
         record.bytes_up += end.bytes_up
         record.bytes_down += end.bytes_down
-        record.note = record.revoked or end.reason.value
+        record.note = record.revoked or str(end.reason)
         if self._known is not None:
             self._known.client_first = end.client_first
         shared.tunnels.discard(record)
