@@ -120,18 +120,20 @@ class Flow:
                 relay.fail(self.source, error)
                 return
             if count == 0:
-                self.stop()
-                relay.finish(self)
+                self._end(relay)
                 return
             left -= max(count, PIECE_BYTES)
             relay.touch()
-            emptied = not self._held and count < PIPE_BYTES and not self.uneven
+            emptied = not self._held and count < PIPE_BYTES
             if not self._hand_on(relay):
                 if self.state == READING:
                     self._block()
                 return
+            if emptied and self.ending:  # what was left has been read: its end comes next
+                self._end(relay)
+                return
             self._bulk = count >= BULK_BYTES
-            if emptied and not self._bulk:
+            if emptied and not self.uneven and not self._bulk:
                 self._return_pipe()
                 return
         self._return_pipe()
@@ -144,6 +146,10 @@ class Flow:
             self._return_pipe()
             self.state = READING
             self.pump(relay)
+
+    def _end(self, relay: Relay) -> None:
+        self.stop()
+        relay.finish(self)
 
     def _take_in(self, *, first: bool) -> int:
         """Takes bytes from the source; 0 is its end. Called only while nothing is held."""

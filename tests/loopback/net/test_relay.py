@@ -444,15 +444,16 @@ def test_last_bytes_and_the_end_go_together(run):
 
 
 class Torn(socket.socket):
-    """A socket that is reset behind what it has already brought."""
+    """A socket that is reset behind what it has already brought: one buffer full."""
 
     reads = 0
 
-    def recv_into(self, *args):
+    def recv_into(self, buffer):
         self.reads += 1
         if self.reads > 1:
             raise ConnectionResetError(errno.ECONNRESET, "reset")
-        return super().recv_into(*args)
+        buffer[:] = bytes(len(buffer))
+        return len(buffer)
 
 
 def test_last_bytes_are_not_lost_to_a_reset(run):
@@ -460,7 +461,7 @@ def test_last_bytes_are_not_lost_to_a_reset(run):
 
     async def scene():
         poller = Poller(asyncio.get_running_loop())
-        carrier = Carrier(poller)
+        carrier = Carrier(poller, pipes=PipePool(limit=0))
         client, near = connected_pair()
         upstream, far = connected_pair()
         torn = Torn(fileno=far.detach())
@@ -468,7 +469,7 @@ def test_last_bytes_are_not_lost_to_a_reset(run):
         carrier.carry(near, torn, end.set_result)
         upstream.send(b"last")
         upstream.shutdown(socket.SHUT_WR)
-        assert await receive(client, 4) == b"last"
+        assert await receive(client, PIPE_BYTES) == bytes(PIPE_BYTES)
         assert (await end).reason == EndReason.RESET_BY_UPSTREAM
         assert await receive_all(client) == (b"", False)
         carrier.close()
@@ -635,6 +636,62 @@ def test_urgent_data_stays_in_the_stream_and_does_not_spin(run, pipes):
             busy = time.process_time()
             await asyncio.sleep(0.2)
             assert time.process_time() - busy < 0.1
+
+    run(scene())
+
+
+@pytest.mark.parametrize("pipes", PIPES)
+def test_the_end_behind_an_urgent_byte(run, pipes):
+    """What has come as a whole, an urgent byte and the end with it, goes on as a whole."""
+
+    async def scene():
+        client, near = connected_pair()
+        upstream, far = connected_pair()
+        tune_stream(near)
+        for piece, flags in ((b"before", 0), (b"!", socket.MSG_OOB), (b"after", 0)):
+            client.send(piece, flags)
+        client.shutdown(socket.SHUT_WR)
+        poller = Poller(asyncio.get_running_loop())
+        carrier = Carrier(poller, pipes=PipePool(limit=pipes))
+        end = poller.loop.create_future()
+        carrier.carry(near, far, end.set_result)
+        assert await receive_all(upstream) == (b"before!after", True)
+        upstream.close()
+        assert (await end).reason == EndReason.CLOSED
+        carrier.close()
+        poller.close()
+        client.close()
+
+    run(scene())
+
+
+def test_an_end_that_is_known_is_not_read(run):
+    """Behind the last bytes there is nothing but the end: one system call less."""
+
+    class Counting(socket.socket):
+        reads = 0
+
+        def recv_into(self, *args):
+            self.reads += 1
+            return super().recv_into(*args)
+
+    async def scene():
+        client, near = connected_pair()
+        upstream, far = connected_pair()
+        counting = Counting(fileno=far.detach())
+        upstream.send(b"last")
+        upstream.shutdown(socket.SHUT_WR)
+        poller = Poller(asyncio.get_running_loop())
+        carrier = Carrier(poller)
+        end = poller.loop.create_future()
+        carrier.carry(near, counting, end.set_result)
+        assert await receive_all(client) == (b"last", True)
+        client.close()
+        await end
+        assert counting.reads == 1
+        carrier.close()
+        poller.close()
+        upstream.close()
 
     run(scene())
 
