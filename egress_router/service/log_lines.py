@@ -66,9 +66,10 @@ def seconds_since(started: float) -> float:
 def json_renderer(clock: Clock) -> Renderer:
     """Lines of one JSON object each, in plain ASCII."""
     encode = json.JSONEncoder(default=str, separators=(",", ":"), check_circular=False).encode
+    heads: dict[str, str] = {}  # of members, by their names, which are those of the code
 
     def render(event: Event, fields: dict[str, Any]) -> str:
-        members = [f'{{"timestamp":"{clock()}",{event.head}']
+        parts = ['{"timestamp":"', clock(), '",', event.head]
         for name, value in fields.items():
             kind = type(value)
             if kind is str:
@@ -83,8 +84,13 @@ def json_renderer(clock: Clock) -> Renderer:
                 text = "true" if value else "false"
             else:
                 text = encode(value)
-            members.append(f'"{name}":{text}')
-        line = ",".join(members) + "}\n"
+            head = heads.get(name)
+            if head is None:
+                head = heads[name] = f',"{name}":'
+            parts.append(head)
+            parts.append(text)
+        parts.append("}\n")
+        line = "".join(parts)
         if "\x7f" in line:  # the one control character that JSON lets through
             line = line.replace("\x7f", "\\u007f")
         return line
