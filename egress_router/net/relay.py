@@ -125,6 +125,7 @@ class Carrier:
         if relay in self.relays:
             relay.watch(client_read_out=client_read_out, upstream_read_out=upstream_read_out)
             relay.start(early_up, early_down)
+        relay.begun = True
         return relay
 
     def cut_all(self) -> None:
@@ -151,6 +152,7 @@ class Relay:
         "_server_first",
         "_up",
         "active_tick",
+        "begun",
         "carrier",
         "idle_ticks",
         "slot",
@@ -171,6 +173,7 @@ class Relay:
         self._kept_alive = False
         self._server_first = False
         self._handshake = 0  # the number of its deadline
+        self.begun = False  # `Carrier.carry` has returned
         self.active_tick = 0
         self.idle_ticks = carrier.silent_ticks
         self.slot = 0
@@ -330,4 +333,16 @@ class Relay:
             sock.close()
         client_first = self._up.moved > 0 and not self._server_first
         end = RelayEnd(reason, self._up.moved, self._down.moved, client_first=client_first)
-        self.carrier.poller.loop.call_soon(self._on_end, end)
+        if self.begun:
+            self._tell(end)
+        else:
+            self.carrier.poller.loop.call_soon(self._tell, end)
+
+    def _tell(self, end: RelayEnd) -> None:
+        # Now, and not by the loop's next turn, which would cost as much as the rest of the end.
+        try:
+            self._on_end(end)
+        except Exception as error:  # noqa: BLE001 - the loop's handler logs it; no other is concerned
+            self.carrier.poller.loop.call_exception_handler(
+                {"message": "end of a connection", "exception": error}
+            )

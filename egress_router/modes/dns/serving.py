@@ -117,7 +117,7 @@ class Serving:
         self._shared.carrier.poller.close()
         await self._resolver.close()
         self._shared.outside.close()
-        await asyncio.sleep(0)  # the ends of relays are told by the loop's next turn
+        await asyncio.sleep(0)  # relays that ended as they began are told of by the next turn
 
     def try_ports(self, ports: Iterable[int]) -> None:
         """Whether these ports may be opened; raises KernelError."""

@@ -123,7 +123,7 @@ class Serving:
             client.cut()
         await self._resolver.close()
         self._shared.uplink.close()
-        await asyncio.sleep(0)  # the ends of relays and tasks are told by the loop's next turn
+        await asyncio.sleep(0)  # ends of tasks are told by the loop's next turn
         self._shared.poller.close()
 
     def _looked(self) -> None:

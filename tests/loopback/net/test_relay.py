@@ -715,6 +715,38 @@ def test_unforeseen_error_kills_one_relay_alone(run):
     run(scene())
 
 
+def test_who_hears_of_an_end_and_fails_harms_nobody(run):
+    """It is reported, and the ends of the same turn of the wheel are told all the same."""
+
+    async def scene():
+        loop = asyncio.get_running_loop()
+        reported, heard = [], []
+        loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))
+        poller = Poller(loop)
+        carrier = Carrier(poller, wheel=IdleWheel(loop, tick_s=0.02), idle_s=0.1)
+        pairs = [(connected_pair(), connected_pair()) for _ in range(3)]
+
+        def fail(_end):
+            raise ZeroDivisionError
+
+        listeners = (heard.append, fail, heard.append)
+        for ((_, near), (_, far)), on_end in zip(pairs, listeners, strict=True):
+            carrier.carry(near, far, on_end)
+        for (client, _), (server, _) in pairs:
+            assert await receive_all(client) == (b"", True)
+            assert await receive_all(server) == (b"", True)
+        assert [end.reason for end in heard] == [EndReason.IDLE] * 2
+        assert [type(error) for error in reported] == [ZeroDivisionError]
+        assert not carrier.relays
+        carrier.close()
+        poller.close()
+        for pair in pairs:
+            for client, _ in pair:
+                client.close()
+
+    run(scene())
+
+
 SIDES = st.sampled_from(["client", "upstream"])
 STEPS = st.lists(
     st.one_of(
