@@ -16,7 +16,7 @@ from bench import peers
 from bench.load import SERVER_PORT, Generator
 from bench.machine import KIB, observe_memory_bytes
 from bench.results import LESS, Topic
-from bench.run import Options, require, run_alone, say, scratch
+from bench.run import Options, in_turn, require, run_alone, say, scratch
 from bench.scene import AT_ONCE, RATES, Scene, Target
 from egress_router.lab.addresses import ADDRESSES
 from egress_router.lab.privileges import UNPRIVILEGED
@@ -64,9 +64,9 @@ def measure(options: Options) -> Topic:
         load = Generator(lab, folder, options)
         scene = Scene(lab=lab, folder=folder, load=load, topic=topic, options=options)
         for ports in PORTS:
-            for turn in range(options.rounds if ports == 1 else options.few_rounds):
+            for turn in range(options.rounds):
                 say(f"dns: {ports:,} ports, round {turn + 1}")
-                for side in topic.sides:
+                for side in in_turn(topic.sides, turn):
                     _measure_side(scene, side, ports)
     return topic
 

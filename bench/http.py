@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from bench import peers
 from bench.load import SERVER_PORT, Generator
 from bench.results import Topic
-from bench.run import Options, require, run_alone, say, scratch
+from bench.run import Options, in_turn, require, run_alone, say, scratch
 from bench.scene import AT_ONCE, RATES, Scene, Target
 from egress_router.lab.addresses import ADDRESSES
 from egress_router.lab.privileges import UNPRIVILEGED
@@ -110,7 +110,7 @@ def _compare(scene: Scene) -> None:
     for turn in range(scene.options.rounds):
         say(f"http: round {turn + 1} of {scene.options.rounds}")
         for name, run in measures:
-            for target in targets:
+            for target in in_turn(targets, turn):
                 if target.side in PAIR or name in FOR_ALL:
                     run(target)
     for _, _, process in started:
@@ -165,15 +165,15 @@ def _plain(  # noqa: PLR0913 - a request has these sides
 def _grow_rules(scene: Scene) -> None:
     for count in RULES:
         names = [f"host{number}.example.com" for number in range(count - 1)]
-        for turn in range(scene.options.few_rounds):
+        for turn in range(scene.options.rounds):
             say(f"http: {count:,} rules, round {turn + 1}")
-            _load_with_rules(scene, names, count)
+            _load_with_rules(scene, names, count, turn)
 
 
-def _load_with_rules(scene: Scene, names: Sequence[str], count: int) -> None:
+def _load_with_rules(scene: Scene, names: Sequence[str], count: int, turn: int) -> None:
     squid = peers.start_squid(scene.lab, scene.folder, 8081, refused=names)
     ours = start_ours(scene, "\n".join((*(f"!{name}" for name in names), NAME)))
-    for side, port, process in ((SQUID, 8081, squid), (OURS, 8080, ours)):
+    for side, port, process in in_turn(((SQUID, 8081, squid), (OURS, 8080, ours)), turn):
         target = Target(side=side, endpoint=(POD, port), process=process, target=TUNNEL)
         scene.load.wait_for_port("client", target.endpoint)
         scene.open_connections(BY_RULES, target, at=(count, "rules"))

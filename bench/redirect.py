@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from bench.load import SERVER_PORT, Generator
 from bench.results import LESS, Topic
-from bench.run import Options, require, run_alone, say, scratch
+from bench.run import Options, in_turn, require, run_alone, say, scratch
 from bench.scene import RATES, Scene, Target
 from egress_router.lab.addresses import ADDRESSES
 from egress_router.lab.spec import Cni, Family, LabSpec
@@ -64,7 +64,7 @@ def measure(options: Options) -> Topic:
             path.write_text(destinations(count), encoding="utf-8")
             for turn in range(options.rounds):
                 say(f"redirect: {count:,} destinations, round {turn + 1}")
-                for side, scene in scenes.items():
+                for side, scene in in_turn(tuple(scenes.items()), turn):
                     _set_up(scene, side, path, count)
                     _load(scene, side, count)
                 if count == 1:

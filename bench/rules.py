@@ -40,7 +40,7 @@ def measure(options: Options) -> Topic:
     for size in SIZES:
         say(f"rules: {size:,} lines")
         text = list_of(size)
-        for _ in range(options.few_rounds):
+        for _ in range(options.rounds):
             _measure_list(topic, text, size)
     return topic
 

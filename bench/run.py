@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import egress_router
 
@@ -35,17 +35,13 @@ class Options:
     ours: dict[str, str]
     load_processes: int | None = None
 
-    @property
-    def few_rounds(self) -> int:
-        """Rounds of what takes long, such as each point of a curve."""
-        return max(1, self.rounds // 3)
-
     def wants(self, measure: str) -> bool:
         """Whether a measure is selected."""
         return not self.only or any(word in measure for word in self.only)
 
 
 Measure = Callable[[Options], "Topic"]
+T = TypeVar("T")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +81,15 @@ def run_alone(measure: Measure, description: str | None) -> int:
     topic = measure(read_options(parser.parse_args()))
     print(f"{topic.title}\n\n{topic.render()}")
     return 0
+
+
+def in_turn(sides: Sequence[T], turn: int) -> tuple[T, ...]:
+    """The sides in the order of a round: each is the first once, and none always the last.
+
+    What a side leaves behind, such as ports and warm caches, is then not always the same one's.
+    """
+    first = turn % len(sides)
+    return (*sides[first:], *sides[:first])
 
 
 def require(tools: Sequence[str]) -> None:

@@ -18,11 +18,19 @@ from bench.load import compile_tunnels
 from bench.machine import PROCESSORS, observe_idle_s, observe_memory_bytes, observe_tree
 from bench.report import README, render_topic, replace_tables
 from bench.results import IDLE, LESS, OF_THE_LOAD, Topic, from_json, to_json
+from bench.run import in_turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 OPTIONS = {"rounds": 2, "seconds": 1.0, "ours": {"EGRESS_WORKERS": "1"}}
+
+
+def test_each_side_is_first_once() -> None:
+    """As many rounds as sides, and nobody profits from who came before."""
+    orders = [in_turn(("a", "b", "c"), turn) for turn in range(3)]
+    assert orders == [("a", "b", "c"), ("b", "c", "a"), ("c", "a", "b")]
+    assert in_turn(("a", "b"), 2) == ("a", "b")
 
 
 @pytest.fixture
