@@ -89,7 +89,7 @@ class FlowEvents:
                 received = receive(buffer)
             except BlockingIOError:
                 return flows, True
-            for kind, content in walk_messages(buffer[:received]):
+            for kind, _, content in walk_messages(buffer[:received]):
                 if kind == _DELETED and (flow := parse(content[NFGENMSG.size :])):
                     flows.append(flow)
         return flows, False

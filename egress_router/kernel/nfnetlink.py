@@ -75,14 +75,14 @@ def pack_message(kind: int, flags: int, family: int, body: bytes) -> bytes:
     return header + NFGENMSG.pack(family, 0, 0) + body
 
 
-def walk_messages(data: Data) -> Iterator[tuple[int, Data]]:
-    """Type and content, nlmsghdr left off, of each message in a datagram."""
+def walk_messages(data: Data) -> Iterator[tuple[int, int, Data]]:
+    """Type, flags and content, nlmsghdr left off, of each message in a datagram."""
     offset, end = 0, len(data)
     while offset + HEADER.size <= end:
-        length, kind, *_ = HEADER.unpack_from(data, offset)
+        length, kind, flags, _, _ = HEADER.unpack_from(data, offset)
         if length < HEADER.size or offset + length > end:
             return
-        yield kind, data[offset + HEADER.size : offset + length]
+        yield kind, flags, data[offset + HEADER.size : offset + length]
         offset += (length + 3) & ~3
 
 
@@ -97,7 +97,7 @@ def dump(kind: int, family: int, body: bytes, *, step: str) -> Iterator[bytes]:
             netlink.bind((0, 0))
             netlink.send(pack_message(kind, _REQUEST | _DUMP, family, body))
             while True:
-                for answer, content in walk_messages(netlink.recv(_RECEIVE_BYTES)):
+                for answer, _, content in walk_messages(netlink.recv(_RECEIVE_BYTES)):
                     if answer == _DONE or (answer == _ERROR and _is_nothing(content)):
                         return
                     yield content[NFGENMSG.size :]

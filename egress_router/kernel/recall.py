@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import socket
 import struct
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from egress_router.kernel.nfnetlink import HEADER, pack_attribute, walk_attributes
+from egress_router.kernel.nfnetlink import HEADER, pack_attribute, walk_attributes, walk_messages
 
 if TYPE_CHECKING:
     from egress_router.kernel.netlink import Netlink
@@ -50,12 +50,6 @@ class Recall:
         """Closes the socket."""
         self._raw.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def observe(self) -> Observed:
         """As `Netlink.observe`."""
         written = self._read()
@@ -80,16 +74,12 @@ class Recall:
 
     def _take(self, parts: list[bytes]) -> bool:
         """Receives a piece; whether it was the last one. Raises OSError."""
-        piece = self._raw.recv(_RECEIVE_BYTES)
-        offset, last = 0, False
-        while offset < len(piece):
-            length, kind, flags, _, _ = HEADER.unpack_from(piece, offset)
+        last = False
+        for kind, flags, content in walk_messages(self._raw.recv(_RECEIVE_BYTES)):
             if kind == _ERROR or flags & _INTERRUPTED:
                 raise InterruptedError
             last = kind == _DONE
-            content = piece[offset + HEADER.size : offset + length]
             parts.append(_without_counters(content) if kind == _NEW_LINK else content)
-            offset += (length + 3) & ~3
         return last
 
 

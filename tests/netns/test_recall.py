@@ -1,6 +1,7 @@
 """A namespace that is looked at again: as with fresh eyes, and decoded only after changes."""
 
 from collections.abc import Callable
+from contextlib import closing
 
 import pytest
 
@@ -53,7 +54,7 @@ def test_what_is_recalled_is_what_is_there(lab: Callable[..., Lab]) -> None:
     with (
         entered(f"/run/netns/{world.namespace('pod')}"),
         Counting() as netlink,
-        Recall(netlink) as recall,
+        closing(Recall(netlink)) as recall,
     ):
         assert recall.observe() == netlink.observe()
         for change in CHANGES:
@@ -73,7 +74,7 @@ def test_where_there_is_no_raw_look_everything_is_decoded(
     with (
         entered(f"/run/netns/{world.namespace('pod')}"),
         Counting() as netlink,
-        Recall(netlink) as recall,
+        closing(Recall(netlink)) as recall,
     ):
         monkeypatch.setattr(recall, "_read", lambda: None)
         first = recall.observe()

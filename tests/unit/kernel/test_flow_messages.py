@@ -162,7 +162,7 @@ def test_layouts_are_kept_within_bounds() -> None:
 def test_broken_messages_end(data: bytes) -> None:
     """Whatever bytes come, walking them ends, and finds nothing beyond them."""
     assert sum(len(content) for _, content in walk_attributes(data)) <= len(data)
-    assert sum(len(content) for _, content in walk_messages(data)) <= len(data)
+    assert sum(len(content) for _, _, content in walk_messages(data)) <= len(data)
     read_attributes(data)
     found = find_attribute(data, 1, 2)
     assert found is None or 0 <= found.start <= found.stop <= len(data)
