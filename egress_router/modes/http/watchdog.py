@@ -37,7 +37,6 @@ class Watchdog:
 
     __slots__ = (
         "_expired",
-        "_off",
         "_ticks",
         "_wheel",
         "active_tick",
@@ -58,7 +57,6 @@ class Watchdog:
         self.active_tick = 0
         self.slot = 0
         self.phase = Phase.HEAD
-        self._off = False
         self.idle_ticks = ticks[Phase.HEAD]
         wheel.add(self)
 
@@ -66,12 +64,11 @@ class Watchdog:
         """The connection waits for something else from now on."""
         self.phase = phase
         self.active_tick = self._wheel.now
-        self.idle_ticks = ticks = self._ticks[phase]
-        if self.slot > self.active_tick + ticks:
-            self._wheel.move(self)
-        elif self._off:
-            self._off = False
+        self.idle_ticks = self._ticks[phase]
+        if self.slot == OFF:
             self._wheel.add(self)
+        else:
+            self._wheel.move(self)
 
     def touch(self) -> None:
         """Something moved."""
@@ -79,7 +76,6 @@ class Watchdog:
 
     def stop(self) -> None:
         """Watches no more."""
-        self._off = True
         self._wheel.discard(self)
 
     def close(self) -> None:
@@ -89,7 +85,6 @@ class Watchdog:
 
     def end_idle(self) -> None:
         """The wheel found that the phase has taken too long, and watches no more."""
-        self._off = True
         self.slot = OFF
         self._expired(self.phase)
 
