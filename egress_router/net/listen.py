@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from egress_router.net.binding import Bound
+    from egress_router.net.binding import Bound, Sockets
 
     OnConnection: TypeAlias = Callable[[socket.SocketType, tuple[str, int]], object]
 
@@ -167,10 +167,7 @@ class Listener:
 
     def _accept_left(self) -> None:
         # Closing would reset those in the backlog, although they have been told they are in.
-        for sock in self._bound.sockets:
-            for _ in range(BACKLOG):
-                if not self._accept_one(sock):
-                    break
+        self._accept_some(self._bound.sockets, BACKLOG)
         self._rest()
 
     def _rest(self) -> None:
@@ -204,13 +201,16 @@ class Listener:
         self._resume = None
         batch = LEFT_BATCH if self._admission.full else ACCEPT_BATCH
         try:
-            for sock in self._sockets:
-                for _ in range(batch):
-                    if not self._accept_one(sock):
-                        break
+            self._accept_some(self._sockets, batch)
         finally:
             if self._resume is None:  # or a pause has begun
                 self._watch()
+
+    def _accept_some(self, sockets: Sockets, most: int) -> None:
+        for sock in sockets:
+            for _ in range(most):
+                if not self._accept_one(sock):
+                    break
 
     def _accept_one(self, sock: socket.SocketType) -> bool:
         """Whether to go on: something was waiting, and there was a descriptor for it."""

@@ -129,6 +129,7 @@ def test_what_fails_once_does_not_end_the_accepting(run):
             for _ in range(4):
                 it.connect()
             await until(lambda: len(it.refused) == 2)
+            assert len(it.admitted) == 2
 
     def fail_once(then):
         left = [1]
