@@ -148,9 +148,11 @@ class Serving:
         again: Callable[[], object],
     ) -> bool:
         """Whether all of them are listened on now; if not, `again` is called later."""
-        complete = not self._shared.draining
+        if self._shared.draining:
+            return False
+        complete = True
         for address in addresses:
-            if (str(address), link) in self._listeners or self._shared.draining:
+            if (str(address), link) in self._listeners:
                 continue
             binding = Binding(addresses=(address,), port=self._config.port, links=(link,))
             try:
