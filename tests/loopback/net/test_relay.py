@@ -31,9 +31,20 @@ PIPES = [pytest.param(8, id="splice"), pytest.param(0, id="copy")]
 
 @asynccontextmanager
 async def relaying(
-    *, pipes=8, buffer_bytes=None, tick_s=1.0, early_up=b"", early_down=b"", **limits
+    *,
+    pipes=8,
+    buffer_bytes=None,
+    tick_s=1.0,
+    early_up=b"",
+    early_down=b"",
+    before=lambda _client, _upstream: None,
+    far_type=None,
+    **limits,
 ):
-    """A client and an upstream with a relay between them; `it.end` is a future of its end."""
+    """A client and an upstream with a relay between them; `it.end` is a future of its end.
+
+    `before`: what the two do before the relay begins. `far_type`: of the upstream's near end.
+    """
     loop = asyncio.get_running_loop()
     poller = Poller(loop)
     carrier = Carrier(
@@ -43,11 +54,14 @@ async def relaying(
     upstream, far = connected_pair(buffer_bytes)
     for sock in (near, far):
         tune_stream(sock)
+    if far_type is not None:
+        far = far_type(fileno=far.detach())
+    before(client, upstream)
     end = loop.create_future()
     relay = carrier.carry(near, far, end.set_result, early_up=early_up, early_down=early_down)
     try:
         yield SimpleNamespace(
-            client=client, upstream=upstream, relay=relay, carrier=carrier, end=end
+            client=client, upstream=upstream, far=far, relay=relay, carrier=carrier, end=end
         )
     finally:
         carrier.close()
@@ -443,6 +457,12 @@ def test_last_bytes_and_the_end_go_together(run):
     run(scene())
 
 
+def say_last(_client, upstream):
+    """The upstream's last bytes and its end, both there before the relay is."""
+    upstream.send(b"last")
+    upstream.shutdown(socket.SHUT_WR)
+
+
 class Torn(socket.socket):
     """A socket that is reset behind what it has already brought: one buffer full."""
 
@@ -460,22 +480,10 @@ def test_last_bytes_are_not_lost_to_a_reset(run):
     """What waited for the FIN is sent on although a reset comes in its place."""
 
     async def scene():
-        poller = Poller(asyncio.get_running_loop())
-        carrier = Carrier(poller, pipes=PipePool(limit=0))
-        client, near = connected_pair()
-        upstream, far = connected_pair()
-        torn = Torn(fileno=far.detach())
-        end = poller.loop.create_future()
-        carrier.carry(near, torn, end.set_result)
-        upstream.send(b"last")
-        upstream.shutdown(socket.SHUT_WR)
-        assert await receive(client, PIPE_BYTES) == bytes(PIPE_BYTES)
-        assert (await end).reason == EndReason.RESET_BY_UPSTREAM
-        assert await receive_all(client) == (b"", False)
-        carrier.close()
-        poller.close()
-        client.close()
-        upstream.close()
+        async with relaying(pipes=0, before=say_last, far_type=Torn) as it:
+            assert await receive(it.client, PIPE_BYTES) == bytes(PIPE_BYTES)
+            assert (await it.end).reason == EndReason.RESET_BY_UPSTREAM
+            assert await receive_all(it.client) == (b"", False)
 
     run(scene())
 
@@ -644,54 +652,39 @@ def test_urgent_data_stays_in_the_stream_and_does_not_spin(run, pipes):
 def test_the_end_behind_an_urgent_byte(run, pipes):
     """What has come as a whole, an urgent byte and the end with it, goes on as a whole."""
 
-    async def scene():
-        client, near = connected_pair()
-        upstream, far = connected_pair()
-        tune_stream(near)
+    def before(client, _upstream):
         for piece, flags in ((b"before", 0), (b"!", socket.MSG_OOB), (b"after", 0)):
             client.send(piece, flags)
         client.shutdown(socket.SHUT_WR)
-        poller = Poller(asyncio.get_running_loop())
-        carrier = Carrier(poller, pipes=PipePool(limit=pipes))
-        end = poller.loop.create_future()
-        carrier.carry(near, far, end.set_result)
-        assert await receive_all(upstream) == (b"before!after", True)
-        upstream.close()
-        assert (await end).reason == EndReason.CLOSED
-        carrier.close()
-        poller.close()
-        client.close()
+
+    async def scene():
+        async with relaying(pipes=pipes, before=before) as it:
+            assert await receive_all(it.upstream) == (b"before!after", True)
+            it.upstream.close()
+            assert (await it.end).reason == EndReason.CLOSED
 
     run(scene())
+
+
+class Counting(socket.socket):
+    """Counts how often it is read."""
+
+    reads = 0
+
+    def recv_into(self, *args):
+        self.reads += 1
+        return super().recv_into(*args)
 
 
 def test_an_end_that_is_known_is_not_read(run):
     """Behind the last bytes there is nothing but the end: one system call less."""
 
-    class Counting(socket.socket):
-        reads = 0
-
-        def recv_into(self, *args):
-            self.reads += 1
-            return super().recv_into(*args)
-
     async def scene():
-        client, near = connected_pair()
-        upstream, far = connected_pair()
-        counting = Counting(fileno=far.detach())
-        upstream.send(b"last")
-        upstream.shutdown(socket.SHUT_WR)
-        poller = Poller(asyncio.get_running_loop())
-        carrier = Carrier(poller)
-        end = poller.loop.create_future()
-        carrier.carry(near, counting, end.set_result)
-        assert await receive_all(client) == (b"last", True)
-        client.close()
-        await end
-        assert counting.reads == 1
-        carrier.close()
-        poller.close()
-        upstream.close()
+        async with relaying(before=say_last, far_type=Counting) as it:
+            assert await receive_all(it.client) == (b"last", True)
+            it.client.close()
+            await it.end
+            assert it.far.reads == 1
 
     run(scene())
 

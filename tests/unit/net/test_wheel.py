@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -105,28 +106,14 @@ def test_discarded_is_never_ended() -> None:
     assert loop.turns >= 2
 
 
-def test_shortened_limit_takes_effect() -> None:
-    """A half-closed tunnel is moved to its nearer end."""
+@pytest.mark.parametrize(("limit", "silent"), [(3600, 100), (15, 10)], ids=["nearer", "farther"])
+def test_changed_limit_takes_effect(limit: int, silent: int) -> None:
+    """The end of a half-closed tunnel is nearer or farther than it was, and comes then."""
     loop = FakeLoop()
     wheel = IdleWheel(loop)  # type: ignore[arg-type]
-    tunnel = Tunnel(loop, wheel.ticks(3600))
+    tunnel = Tunnel(loop, wheel.ticks(limit))
     wheel.add(tunnel)
-    loop.advance(100)
-    tunnel.active_tick, tunnel.idle_ticks = wheel.now, wheel.ticks(60)
-    wheel.move(tunnel)
-    loop.advance(59)
-    assert not tunnel.ended_at
-    loop.advance(5)
-    assert tunnel.ended_at
-
-
-def test_lengthened_limit_takes_effect() -> None:
-    """A tunnel that has been silent for a while is given more, and ends then."""
-    loop = FakeLoop()
-    wheel = IdleWheel(loop)  # type: ignore[arg-type]
-    tunnel = Tunnel(loop, wheel.ticks(15))
-    wheel.add(tunnel)
-    loop.advance(10)
+    loop.advance(silent)
     tunnel.active_tick, tunnel.idle_ticks = wheel.now, wheel.ticks(60)
     wheel.move(tunnel)
     loop.advance(59)
