@@ -18,29 +18,19 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from egress_router.service.events import Event
 
 _NAME_WIDTH: Final = 24  # of the event's name in text; the longest in use has 20
+
+_encode: Final = json.JSONEncoder(default=str, separators=(",", ":"), check_circular=False).encode
+_heads: Final[dict[str, str]] = {}  # of members, by their names, which are those of the code
 
 
 class Renderer(Protocol):
     """Makes a finished line, newline included."""
 
-    def __call__(self, event: Event, fields: dict[str, Any]) -> str:
-        """Renders one event."""
-
-
-class Clock:
-    """Renders the time of day."""
-
-    def __init__(self, now: Callable[[], float] = time.time) -> None:
-        self._now = now
-
-    def __call__(self) -> str:
-        """The time as `render_time` has it."""
-        return render_time(self._now())
+    def __call__(self, event: Event, fields: dict[str, Any], at: float, /) -> str:
+        """Renders one event of that time, in seconds since 1970."""
 
 
 def render_time(seconds: float) -> str:
@@ -63,53 +53,47 @@ def seconds_since(started: float) -> float:
     return int((time.monotonic() - started) * 10_000 + 0.5) / 10_000
 
 
-def json_renderer(clock: Clock) -> Renderer:
-    """Lines of one JSON object each, in plain ASCII."""
-    encode = json.JSONEncoder(default=str, separators=(",", ":"), check_circular=False).encode
-    heads: dict[str, str] = {}  # of members, by their names, which are those of the code
-
-    def render(event: Event, fields: dict[str, Any]) -> str:
-        parts = ['{"timestamp":"', clock(), '",', event.head]
-        for name, value in fields.items():
-            kind = type(value)
-            if kind is str:
-                text = encode_basestring_ascii(value)
-            elif kind is int:
-                text = str(value)
-            elif kind is float and isfinite(value):
-                text = repr(value)
-            elif value is None:
-                text = "null"
-            elif kind is bool:
-                text = "true" if value else "false"
-            else:
-                text = encode(value)
-            head = heads.get(name)
-            if head is None:
-                head = heads[name] = f',"{name}":'
-            parts.append(head)
-            parts.append(text)
-        parts.append("}\n")
-        line = "".join(parts)
-        if "\x7f" in line:  # the one control character that JSON lets through
-            line = line.replace("\x7f", "\\u007f")
-        return line
-
-    return render
+def render_json(event: Event, fields: dict[str, Any], at: float, /) -> str:
+    """A line of one JSON object, in plain ASCII."""
+    parts = ['{"timestamp":"', render_time(at), '",', event.head]
+    for name, value in fields.items():
+        kind = type(value)
+        if kind is str:
+            text = encode_basestring_ascii(value)
+        elif kind is int:
+            text = str(value)
+        elif kind is float and isfinite(value):
+            text = repr(value)
+        elif value is None:
+            text = "null"
+        elif kind is bool:
+            text = "true" if value else "false"
+        else:
+            text = _encode(value)
+        head = _heads.get(name)
+        if head is None:
+            head = _heads[name] = f',"{name}":'
+        parts.append(head)
+        parts.append(text)
+    parts.append("}\n")
+    line = "".join(parts)
+    if "\x7f" in line:  # the one control character that JSON lets through
+        line = line.replace("\x7f", "\\u007f")
+    return line
 
 
-def text_renderer(clock: Clock, *, colors: bool) -> Renderer:
+def text_renderer(*, colors: bool) -> Renderer:
     """Lines for a person, by structlog's console renderer (imported here: it costs 0.15 s)."""
     from structlog.dev import ConsoleRenderer  # noqa: PLC0415 - only a person's terminal pays
 
     console = ConsoleRenderer(colors=colors, pad_event_to=_NAME_WIDTH, sort_keys=False)
 
-    def render(event: Event, fields: dict[str, Any]) -> str:
+    def render(event: Event, fields: dict[str, Any], at: float) -> str:
         line = console(
             None,
             event.level,
             {
-                "timestamp": clock(),
+                "timestamp": render_time(at),
                 "level": event.level,
                 "event": event.name,
                 **{key: visible(value) for key, value in fields.items()},

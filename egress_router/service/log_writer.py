@@ -4,6 +4,9 @@
 holders share: setting it on stdout would hand short writes to strangers. The thread may block as
 long as it likes; the callers fill a bounded queue, and what does not fit is dropped and counted.
 
+A line may be made by that thread too, of what the caller leaves: many at once cost a good deal less
+than one in between other work. It makes a bounded number before the others get their turn.
+
 Where several processes write to one pipe, only PIPE_BUF bytes are sure to stay together (pipe(7)).
 They take turns by a `WriteLock`: so a line of any length is whole, and a batch is still one write.
 """
@@ -25,6 +28,10 @@ if TYPE_CHECKING:
 QUEUE_CHARACTERS = 4 * 1024 * 1024
 # Lines gather this long before the next write: at most 50 wakes/s of the thread, whatever the load.
 GATHER_S = 0.02
+# What a line that is not made yet counts as; the longest usual one has 400 characters.
+LATE_CHARACTERS = 512
+# Lines made in one go, in some 0.3 ms: compiled code does not let go of the interpreter by itself.
+LATE_BATCH = 64
 # A closed pipe or a full disk is tried again this often.
 RETRY_S = 1.0
 
@@ -36,6 +43,9 @@ class Writer(Protocol):
 
     def put(self, line: str) -> None:
         """Takes one line."""
+
+    def put_late(self, make: Callable[[], str]) -> None:
+        """Takes a line that is made when it is written, perhaps by another thread."""
 
     def close(self, timeout_s: float) -> None:
         """Writes what is left, for no longer than that."""
@@ -74,6 +84,10 @@ class DirectWriter:
         except OSError:
             self.dropped += 1
 
+    def put_late(self, make: Callable[[], str]) -> None:
+        """Makes and writes it at once."""
+        self.put(make())
+
     def close(self, timeout_s: float) -> None:
         """Nothing is ever left."""
 
@@ -102,7 +116,7 @@ class QueueWriter:
         self._limit = limit
         self._turn = turn or contextlib.nullcontext()
         self._lock = threading.RLock()  # reentrant: a signal handler may log in the middle of put
-        self._lines: list[str] = []
+        self._lines: list[str | Callable[[], str]] = []
         self._held = 0
         self._idle = True
         self._unreported = 0
@@ -114,16 +128,11 @@ class QueueWriter:
 
     def put(self, line: str) -> None:
         """Queues one line, or counts it as dropped; never waits for the descriptor."""
-        with self._lock:
-            if self._held >= self._limit or self._descriptor is None:
-                self.dropped += 1
-                self._unreported += 1
-                return
-            self._lines.append(line)
-            self._held += len(line)
-            wake, self._idle = self._idle, False
-        if wake:
-            self._rouse()
+        self._queue(line, len(line))
+
+    def put_late(self, make: Callable[[], str]) -> None:
+        """The same for a line that the thread makes; one that cannot be made is lost."""
+        self._queue(make, LATE_CHARACTERS)
 
     def close(self, timeout_s: float) -> None:
         """Waits until all is written, at most that long; what is left is lost."""
@@ -133,6 +142,18 @@ class QueueWriter:
         self._rouse()
         if self._worker is not None:
             self._worker.join(timeout_s)
+
+    def _queue(self, line: str | Callable[[], str], size: int) -> None:
+        with self._lock:
+            if self._held >= self._limit or self._descriptor is None:
+                self.dropped += 1
+                self._unreported += 1
+                return
+            self._lines.append(line)
+            self._held += size
+            wake, self._idle = self._idle, False
+        if wake:
+            self._rouse()
 
     def _rouse(self) -> None:
         if self._worker is None:
@@ -152,7 +173,7 @@ class QueueWriter:
             if self._closing.is_set():
                 return
 
-    def _take(self) -> tuple[list[str], int] | None:
+    def _take(self) -> tuple[list[str | Callable[[], str]], int] | None:
         """All waiting lines and how many were lost behind them; None: nothing waits."""
         with self._lock:
             if not self._lines:
@@ -163,18 +184,33 @@ class QueueWriter:
             self._held = 0
             return lines, lost
 
-    def _write(self, lines: list[str], lost: int) -> None:
+    def _write(self, lines: list[str | Callable[[], str]], lost: int) -> None:
         if self._descriptor is None:
             return
-        text = "".join(lines) + (self._render_lost(lost) if lost else "")
+        made = self._make(lines)
+        lost += len(lines) - len(made)
+        text = "".join(made) + (self._render_lost(lost) if lost else "")
         try:
             with self._turn:
                 _write_all(self._descriptor, _encode(text))
         except OSError:
             with self._lock:
-                self.dropped += len(lines)
-                self._unreported += lost + len(lines)
+                self.dropped += len(made)
+                self._unreported += lost + len(made)
             self._closing.wait(RETRY_S)
+
+    def _make(self, lines: list[str | Callable[[], str]]) -> list[str]:
+        made = []
+        for first in range(0, len(lines), LATE_BATCH):
+            if first:
+                time.sleep(0)  # whoever waits for the interpreter gets it now
+            for line in lines[first : first + LATE_BATCH]:
+                try:
+                    made.append(line if isinstance(line, str) else line())
+                except Exception:  # noqa: BLE001 - the thread lives on, and the loss is told
+                    with self._lock:
+                        self.dropped += 1
+        return made
 
 
 def _encode(text: str) -> bytes:

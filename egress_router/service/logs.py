@@ -8,11 +8,12 @@ as JSON, so that none is lost. `log_event` is the hot path: one comparison when 
 from __future__ import annotations
 
 import os
+import time
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from egress_router.service.events import EVENTS, LOG_LINES_LOST, RANKS, Event
-from egress_router.service.log_lines import Clock, Renderer, json_renderer, text_renderer
+from egress_router.service.events import LOG_LINES_LOST, RANKS, Event
+from egress_router.service.log_lines import Renderer, render_json, text_renderer
 from egress_router.service.log_writer import DirectWriter, QueueWriter, Writer
 from egress_router.service.place import ALONE, Place
 
@@ -25,31 +26,62 @@ STDOUT, STDERR = 1, 2
 
 
 class _Log:
-    """What is in force: the lowest rank that is written, how a line looks, where it goes."""
+    """What is in force: the lowest rank that is written, how a line looks, where it goes.
 
-    __slots__ = ("render", "threshold", "writer")
+    `first`: whether what all processes of the daemon see is written by this one.
+    """
 
-    def __init__(self, threshold: int, render: Renderer, writer: Writer) -> None:
+    __slots__ = ("first", "render", "threshold", "writer")
+
+    def __init__(
+        self, threshold: int, render: Renderer, writer: Writer, *, first: bool = True
+    ) -> None:
         self.threshold = threshold
         self.render = render
         self.writer = writer
+        self.first = first
+
+    def takes(self, event: Event) -> bool:
+        return event.rank >= self.threshold and (self.first or not event.common)
 
 
-_log = _Log(RANKS["info"], json_renderer(Clock()), DirectWriter(STDERR))
+class Entry(Protocol):
+    """What a line is about, once nothing of it changes any more."""
+
+    def fields(self) -> dict[str, Any]:
+        """As `log_event` takes them; called once, perhaps in another thread."""
+
+
+_log = _Log(RANKS["info"], render_json, DirectWriter(STDERR))
 
 
 def log_event(event: Event, /, **fields: Any) -> None:
     """Writes one event; values are text, numbers, None, tuples, or anything `str()` renders."""
     log = _log
-    if event.rank >= log.threshold:
-        log.writer.put(log.render(event, fields))
+    if log.takes(event):
+        log.writer.put(log.render(event, fields, time.time()))
 
 
-def log_fields(event: Event, fields: dict[str, Any]) -> None:
-    """The same for the lines of connections, whose fields are at hand as they are to be written."""
+def log_late(event: Event, entry: Entry) -> None:
+    """The same for the lines of connections, which the writer makes: many at once cost less."""
     log = _log
-    if event.rank >= log.threshold:
-        log.writer.put(log.render(event, fields))
+    if log.takes(event):
+        log.writer.put_late(_Late(log.render, event, entry))
+
+
+class _Late:
+    """A line of now that is to be made."""
+
+    __slots__ = ("_at", "_entry", "_event", "_render")
+
+    def __init__(self, render: Renderer, event: Event, entry: Entry) -> None:
+        self._render = render
+        self._event = event
+        self._entry = entry
+        self._at = time.time()
+
+    def __call__(self) -> str:
+        return self._render(self._event, self._entry.fields(), self._at)
 
 
 def is_logged(event: Event) -> bool:
@@ -71,32 +103,19 @@ def configure_logs(
     global _log  # noqa: PLW0603 - the one place where lines of a process go
     descriptor = STDOUT if daemon else STDERR
     terminal = os.isatty(descriptor)
-    clock = Clock()
     render = (
-        text_renderer(clock, colors=terminal and "NO_COLOR" not in os.environ)
+        text_renderer(colors=terminal and "NO_COLOR" not in os.environ)
         if (config.format or ("text" if terminal else "json")) == "text"
-        else json_renderer(clock)
+        else render_json
     )
-    if not place.first:
-        render = _without_common(render)
     writer: Writer = DirectWriter(descriptor)
     if daemon:
         writer = QueueWriter(
             descriptor if _is_open(descriptor) else None,
-            lambda count: render(LOG_LINES_LOST, {"count": count}),
+            lambda count: render(LOG_LINES_LOST, {"count": count}, time.time()),
             turn=turn,
         )
-    _log = _Log(RANKS[config.level], render, writer)
-
-
-def _without_common(render: Renderer) -> Renderer:
-    """Leaves out what the first process of the daemon writes for all."""
-    common = frozenset(event.name for event in EVENTS if event.common)
-
-    def some(event: Event, fields: dict[str, Any]) -> str:
-        return "" if event.name in common else render(event, fields)
-
-    return some
+    _log = _Log(RANKS[config.level], render, writer, first=place.first)
 
 
 def close_logs(timeout_s: float) -> None:

@@ -30,7 +30,8 @@ WALL = frozenset(
 TOLD = {
     "modes/http/refusals.py": "when a request was refused, in /status",
     "service/daemon.py": "when the daemon started, in /status and a metric",
-    "service/log_lines.py": "the timestamp of a line, and when a connection in it began",
+    "service/log_lines.py": "how a time is written",
+    "service/logs.py": "the timestamp of a line",
     "service/process.py": "CLOCK_BOOTTIME, which nobody sets, for the age of the process",
     "service/reload_report.py": "when the last reload was, in /status and a metric",
 }

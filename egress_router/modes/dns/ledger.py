@@ -11,7 +11,7 @@ from egress_router.net.endpoint import render_endpoint
 from egress_router.service import events
 from egress_router.service.histogram import Histogram
 from egress_router.service.log_lines import seconds_since
-from egress_router.service.logs import is_logged, log_fields
+from egress_router.service.logs import is_logged, log_event, log_late
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,7 +55,17 @@ class PortCounts:
 class Record:
     """One connection, from its acceptance to its line."""
 
-    __slots__ = ("_counts", "_destination", "_peer", "_started", "_upstream", "number")
+    __slots__ = (
+        "_counts",
+        "_destination",
+        "_end",
+        "_peer",
+        "_reason",
+        "_seconds",
+        "_started",
+        "_upstream",
+        "number",
+    )
 
     def __init__(
         self, destination: DnsDestination, counts: PortCounts, peer: tuple[str, int]
@@ -66,6 +76,9 @@ class Record:
         self._peer = peer
         self._started = time.monotonic()
         self._upstream: Upstream | None = None
+        self._end: RelayEnd | None = None
+        self._reason: object = None
+        self._seconds = 0.0
         counts.active += 1
 
     def connected(self, upstream: Upstream) -> None:
@@ -74,7 +87,8 @@ class Record:
         self._counts.forwarded += 1
         self._counts.dials.connected.note(time.monotonic() - self._started)
         if is_logged(events.DNS_CONNECTED):
-            self._write(events.DNS_CONNECTED, {})
+            fields = self._begin_fields()
+            log_event(events.DNS_CONNECTED, **fields, seconds=seconds_since(self._started))
 
     def leads_to(self, port: int, addresses: Iterable[IPAddress]) -> bool:
         """Whether it is connected to one of these."""
@@ -87,42 +101,45 @@ class Record:
         counts.active -= 1
         counts.bytes_up += end.bytes_up
         counts.bytes_down += end.bytes_down
-        if not counts.log.takes():
-            return
-        self._write(
-            events.DNS_FORWARDED,
-            {
-                "reason": revoked or str(end.reason),
-                "bytes_up": end.bytes_up,
-                "bytes_down": end.bytes_down,
-            },
-        )
+        if counts.log.takes():
+            self._end = end
+            self._write(events.DNS_FORWARDED, revoked or end.reason)
 
     def failed(self, reason: str) -> None:
         """No connection to a partner came about."""
         self._counts.active -= 1
         self._counts.failed += 1
         self._counts.dials.failed.note(time.monotonic() - self._started)
-        self._write(events.DNS_FAILED, {"reason": reason})
+        self._write(events.DNS_FAILED, reason)
 
     def refused(self, reason: str) -> None:
         """It was not let in."""
         self._counts.active -= 1
         self._counts.refused += 1
-        self._write(events.DNS_REFUSED, {"reason": reason})
+        self._write(events.DNS_REFUSED, reason)
 
-    def _write(self, event: Event, fields: dict[str, object]) -> None:
+    def fields(self) -> dict[str, object]:
+        """Those of its line, once it has ended."""
+        fields = self._begin_fields()
+        fields["reason"] = str(self._reason)
+        if self._end is not None:
+            fields["bytes_up"] = self._end.bytes_up
+            fields["bytes_down"] = self._end.bytes_down
+        fields["seconds"] = self._seconds
+        return fields
+
+    def _begin_fields(self) -> dict[str, object]:
         one = self._destination
-        log_fields(
-            event,
-            {
-                "id": f"{self._counts.id_prefix}{self.number:x}",
-                "client": render_endpoint(*self._peer),
-                "port": one.port,
-                "target": f"{one.host}:{one.target_port}",
-                "address": self._upstream.text if self._upstream else None,
-                "rule": one.line,
-                **fields,
-                "seconds": seconds_since(self._started),
-            },
-        )
+        return {
+            "id": f"{self._counts.id_prefix}{self.number:x}",
+            "client": render_endpoint(*self._peer),
+            "port": one.port,
+            "target": f"{one.host}:{one.target_port}",
+            "address": self._upstream.text if self._upstream else None,
+            "rule": one.line,
+        }
+
+    def _write(self, event: Event, reason: object) -> None:
+        self._reason = reason
+        self._seconds = seconds_since(self._started)
+        log_late(event, self)

@@ -14,7 +14,7 @@ from egress_router.modes.http.refusals import Refusals
 from egress_router.service import events
 from egress_router.service.connection_log import ConnectionLog
 from egress_router.service.log_lines import seconds_since
-from egress_router.service.logs import log_fields
+from egress_router.service.logs import log_late
 from egress_router.service.series import OTHER, Counts
 
 if TYPE_CHECKING:
@@ -147,6 +147,21 @@ class Ledger:
         self.decisions.add((rule.line, rule.text, verdict) if rule else (0, "", verdict))
         if verdict is ALLOWED and not self._log.takes():
             return
+        log_late(_EVENTS[verdict], _Line(self._id_prefix, record))
+
+
+class _Line:
+    """The line of a record that has ended."""
+
+    __slots__ = ("_id_prefix", "_record", "_seconds")
+
+    def __init__(self, id_prefix: str, record: Record) -> None:
+        self._id_prefix = id_prefix
+        self._record = record
+        self._seconds = seconds_since(record.started)
+
+    def fields(self) -> dict[str, object]:
+        record = self._record
         fields: dict[str, object] = {
             "id": f"{self._id_prefix}{record.number:x}",
             "client": record.client,
@@ -154,17 +169,17 @@ class Ledger:
             "method": record.method,
             "target": record.target.authority if record.target else None,
             "address": None if record.address is None else text_of(record.address),
-            "verdict": verdict,
+            "verdict": record.verdict,
             "reason": record.reason,
-            "rule": rule.line if rule else None,
+            "rule": record.rule.line if record.rule else None,
             "status": record.status,
             "bytes_up": record.bytes_up,
             "bytes_down": record.bytes_down,
-            "seconds": seconds_since(record.started),
+            "seconds": self._seconds,
         }
         if record.note:
             fields["note"] = record.note
-        log_fields(_EVENTS[verdict], fields)
+        return fields
 
 
 @lru_cache(maxsize=4096)

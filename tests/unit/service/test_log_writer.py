@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
-from egress_router.service.log_writer import DirectWriter, QueueWriter, WriteLock
+from egress_router.service.log_writer import LATE_CHARACTERS, DirectWriter, QueueWriter, WriteLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,6 +73,88 @@ def test_a_blocked_pipe_costs_lines_and_no_time(pipe: tuple[int, int]) -> None:
     writer.close(DEADLINE_S)
 
 
+def test_late_lines_are_made_by_the_writer_in_their_order(pipe: tuple[int, int]) -> None:
+    """Lines made at once and late ones stand in the order in which they were put."""
+    writer = QueueWriter(pipe[1], lost)
+    makers = set()
+
+    def late(number: int) -> str:
+        makers.add(threading.get_ident())
+        return f"{number}\n"
+
+    for number in range(0, 1000, 2):
+        writer.put_late(partial(late, number))
+        writer.put(f"{number + 1}\n")
+    writer.close(DEADLINE_S)
+    assert os.read(pipe[0], 65536).decode().split() == [str(n) for n in range(1000)]
+    assert threading.get_ident() not in makers
+
+
+def test_a_line_that_cannot_be_made_is_told_of(pipe: tuple[int, int]) -> None:
+    """It costs itself alone, and is counted where it is missing."""
+
+    def fail() -> str:
+        raise ValueError
+
+    writer = QueueWriter(pipe[1], lost)
+    writer.put("one\n")
+    writer.put_late(fail)
+    writer.put("two\n")
+    writer.close(DEADLINE_S)
+    text = os.read(pipe[0], 100).decode()
+    assert text.split("\n")[0] == "one"
+    assert "two\n" in text
+    assert "lost 1\n" in text
+    assert writer.dropped == 1
+
+
+def test_late_lines_are_bounded_too(pipe: tuple[int, int]) -> None:
+    """What waits to be made counts towards the limit, and each line ends up somewhere."""
+    writer = QueueWriter(pipe[1], lost, limit=100 * LATE_CHARACTERS)
+    writer.put("x" * 200_000)  # the pipe is full, and the thread in its write
+    wait_until(lambda: not writer._lines)
+    for _ in range(150):
+        writer.put_late(lambda: "late\n")
+    assert writer.dropped == 50
+    text = ""
+    while "lost" not in text:
+        text += os.read(pipe[0], 65536).decode()
+    assert text.count("late\n") == 100
+    assert text.endswith("lost 50\n")
+    writer.close(DEADLINE_S)
+
+
+def test_the_interpreter_is_let_go_between_late_lines() -> None:
+    """However many wait, the loop's thread has its turn: never 50 ms without it."""
+    assert min(_longest_wait() for _ in range(5)) < 0.05
+
+
+def _longest_wait() -> float:
+    read, write = os.pipe()
+    writer = QueueWriter(write, lost)
+    os.close(write)
+    drain = threading.Thread(target=_drain, args=(read,))
+    drain.start()
+    for _ in range(4000):
+        writer.put_late(lambda: json.dumps(list(range(40))) + "\n")
+    longest, before = 0.0, time.monotonic()
+    while writer._lines or not writer._idle:
+        time.sleep(0.001)
+        now = time.monotonic()
+        longest, before = max(longest, now - before), now
+    assert writer._descriptor is not None
+    os.close(writer._descriptor)
+    drain.join(DEADLINE_S)
+    os.close(read)
+    assert writer.dropped == 0
+    return longest
+
+
+def _drain(descriptor: int) -> None:
+    while os.read(descriptor, 65536):
+        pass
+
+
 def test_close_does_not_wait_for_a_blocked_pipe(pipe: tuple[int, int]) -> None:
     """What cannot be written within the bound is given up."""
     writer = QueueWriter(pipe[1], lost)
@@ -123,7 +208,8 @@ def test_direct_lines_are_there_at_once(pipe: tuple[int, int]) -> None:
     """One-shot programs write and wait; lone surrogates of a file name do not stop them."""
     writer = DirectWriter(pipe[1])
     writer.put("one \udc80\n")
-    assert os.read(pipe[0], 100) == b"one \\udc80\n"
+    writer.put_late(lambda: "late\n")
+    assert os.read(pipe[0], 100) == b"one \\udc80\nlate\n"
     os.close(pipe[1])
     writer.put("two\n")
     assert writer.dropped == 1

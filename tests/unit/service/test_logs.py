@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import threading
+import time
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -116,3 +118,29 @@ def test_lines_of_many_threads_stay_whole(capfd: pytest.CaptureFixture[str]) -> 
     lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     for name in ("t0", "t1", "t2", "t3"):
         assert [line["detail"] for line in lines if line["kind"] == name] == list(range(200))
+
+
+@pytest.mark.usefixtures("_log_restored")
+@pytest.mark.parametrize("daemon", [True, False])
+def test_a_late_line_has_the_time_of_its_event(
+    daemon: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """However late it is made; below the level it is not made at all."""
+
+    class Entry:
+        made = 0
+
+        def fields(self) -> dict[str, object]:
+            self.made += 1
+            time.sleep(0.05)
+            return {"kind": "link"}
+
+    logs.configure_logs(LogConfig(format="json", level="warning"), daemon=daemon)
+    entry, before = Entry(), time.time()
+    logs.log_late(events.DRIFT_FOUND, entry)
+    logs.log_late(events.DRIFT_REPAIRED, entry)
+    logs.close_logs(5)
+    line = json.loads("".join(capfd.readouterr()))
+    assert (line["event"], line["kind"], entry.made) == ("drift_found", "link", 1)
+    at = datetime.fromisoformat(line["timestamp"]).timestamp()
+    assert before - 0.001 <= at < before + 0.05
