@@ -184,6 +184,8 @@ class Flow:
             while self._pending:
                 sent = self.sink.send(self._pending, _MSG_MORE if self.ending else 0)
                 self.moved += sent
+                if sent == len(self._pending):
+                    break
                 self._pending = self._pending[sent:]
             self._pending = b""
         except BlockingIOError:

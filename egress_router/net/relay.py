@@ -327,10 +327,11 @@ class Relay:
         self._down.stop()
         for sock in reset:
             arm_reset(sock)
-        forget = self.carrier.poller.forget
-        for sock in (self._up.source, self._up.sink):
-            forget(sock.fileno())
-            sock.close()
+        client, upstream, poller = self._up.source, self._up.sink, self.carrier.poller
+        poller.forget(client.fileno())
+        client.close()
+        poller.forget(upstream.fileno())
+        upstream.close()
         client_first = self._up.moved > 0 and not self._server_first
         end = RelayEnd(reason, self._up.moved, self._down.moved, client_first=client_first)
         if self.begun:
