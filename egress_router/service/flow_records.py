@@ -26,7 +26,7 @@ from egress_router.net.endpoint import render_endpoint
 from egress_router.plan.ended_flow import duration_s
 from egress_router.service import events
 from egress_router.service.log_lines import render_time
-from egress_router.service.logs import log_event
+from egress_router.service.logs import log_event, log_fields
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -147,7 +147,7 @@ class FlowRecords:
             "seconds": None if seconds is None else int(seconds * 10 + 0.5) / 10,
         }
         fields.update(self._describe(flow))
-        log_event(events.NAT_FORWARDED, **fields)
+        log_fields(events.NAT_FORWARDED, fields)
 
 
 async def sweep_flows(

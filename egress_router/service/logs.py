@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from egress_router.service.events import LOG_LINES_LOST, RANKS, Event
 from egress_router.service.log_lines import Renderer, render_json, text_renderer
@@ -18,6 +19,7 @@ from egress_router.service.log_writer import DirectWriter, QueueWriter, Writer
 from egress_router.service.place import ALONE, Place
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from egress_router.config.daemon import LogConfig
@@ -45,48 +47,40 @@ class _Log:
         return event.rank >= self.threshold and (self.first or not event.common)
 
 
-class Entry(Protocol):
-    """What a line is about, once nothing of it changes any more."""
-
-    def fields(self) -> dict[str, Any]:
-        """As `log_event` takes them; called once, perhaps in another thread."""
-
-
 _log = _Log(RANKS["info"], render_json, DirectWriter(STDERR))
 
 
 def log_event(event: Event, /, **fields: Any) -> None:
     """Writes one event; values are text, numbers, None, tuples, or anything `str()` renders."""
+    log_fields(event, fields)
+
+
+def log_fields(event: Event, fields: dict[str, Any]) -> None:
+    """The same where the fields are at hand as they are to be written."""
     log = _log
     if log.takes(event):
         log.writer.put(log.render(event, fields, time.time()))
 
 
-def log_late(event: Event, entry: Entry) -> None:
-    """The same for the lines of connections, which the writer makes: many at once cost less."""
+def log_late(event: Event, fields: Callable[[], dict[str, Any]]) -> None:
+    """The same for the lines of connections, which the writer makes: many at once cost less.
+
+    `fields` is called once, perhaps in another thread; what it looks at is not to change any more.
+    """
     log = _log
     if log.takes(event):
-        log.writer.put_late(_Late(log.render, event, entry))
+        log.writer.put_late(partial(_render_late, log.render, event, fields, time.time()))
 
 
-class _Late:
-    """A line of now that is to be made."""
-
-    __slots__ = ("_at", "_entry", "_event", "_render")
-
-    def __init__(self, render: Renderer, event: Event, entry: Entry) -> None:
-        self._render = render
-        self._event = event
-        self._entry = entry
-        self._at = time.time()
-
-    def __call__(self) -> str:
-        return self._render(self._event, self._entry.fields(), self._at)
+def _render_late(
+    render: Renderer, event: Event, fields: Callable[[], dict[str, Any]], at: float
+) -> str:
+    return render(event, fields(), at)
 
 
 def is_logged(event: Event) -> bool:
     """Whether lines of that event are written at all; for callers whose fields cost something."""
-    return event.rank >= _log.threshold
+    return _log.takes(event)
 
 
 def configure_logs(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from egress_router.net.endpoint import render_endpoint
 from egress_router.service import events
 from egress_router.service.histogram import Histogram
 from egress_router.service.log_lines import seconds_since
-from egress_router.service.logs import is_logged, log_event, log_late
+from egress_router.service.logs import is_logged, log_fields, log_late
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,17 +56,7 @@ class PortCounts:
 class Record:
     """One connection, from its acceptance to its line."""
 
-    __slots__ = (
-        "_counts",
-        "_destination",
-        "_end",
-        "_peer",
-        "_reason",
-        "_seconds",
-        "_started",
-        "_upstream",
-        "number",
-    )
+    __slots__ = ("_counts", "_destination", "_peer", "_started", "_upstream", "number")
 
     def __init__(
         self, destination: DnsDestination, counts: PortCounts, peer: tuple[str, int]
@@ -76,9 +67,6 @@ class Record:
         self._peer = peer
         self._started = time.monotonic()
         self._upstream: Upstream | None = None
-        self._end: RelayEnd | None = None
-        self._reason: object = None
-        self._seconds = 0.0
         counts.active += 1
 
     def connected(self, upstream: Upstream) -> None:
@@ -88,7 +76,8 @@ class Record:
         self._counts.dials.connected.note(time.monotonic() - self._started)
         if is_logged(events.DNS_CONNECTED):
             fields = self._begin_fields()
-            log_event(events.DNS_CONNECTED, **fields, seconds=seconds_since(self._started))
+            fields["seconds"] = seconds_since(self._started)
+            log_fields(events.DNS_CONNECTED, fields)
 
     def leads_to(self, port: int, addresses: Iterable[IPAddress]) -> bool:
         """Whether it is connected to one of these."""
@@ -102,8 +91,7 @@ class Record:
         counts.bytes_up += end.bytes_up
         counts.bytes_down += end.bytes_down
         if counts.log.takes():
-            self._end = end
-            self._write(events.DNS_FORWARDED, revoked or end.reason)
+            self._write(events.DNS_FORWARDED, revoked or end.reason, end)
 
     def failed(self, reason: str) -> None:
         """No connection to a partner came about."""
@@ -118,14 +106,16 @@ class Record:
         self._counts.refused += 1
         self._write(events.DNS_REFUSED, reason)
 
-    def fields(self) -> dict[str, object]:
-        """Those of its line, once it has ended."""
+    def _write(self, event: Event, reason: str, end: RelayEnd | None = None) -> None:
+        log_late(event, partial(self._end_fields, reason, end, seconds_since(self._started)))
+
+    def _end_fields(self, reason: str, end: RelayEnd | None, seconds: float) -> dict[str, object]:
         fields = self._begin_fields()
-        fields["reason"] = str(self._reason)
-        if self._end is not None:
-            fields["bytes_up"] = self._end.bytes_up
-            fields["bytes_down"] = self._end.bytes_down
-        fields["seconds"] = self._seconds
+        fields["reason"] = str(reason)  # it may be a member of an enumeration
+        if end is not None:
+            fields["bytes_up"] = end.bytes_up
+            fields["bytes_down"] = end.bytes_down
+        fields["seconds"] = seconds
         return fields
 
     def _begin_fields(self) -> dict[str, object]:
@@ -138,8 +128,3 @@ class Record:
             "address": self._upstream.text if self._upstream else None,
             "rule": one.line,
         }
-
-    def _write(self, event: Event, reason: object) -> None:
-        self._reason = reason
-        self._seconds = seconds_since(self._started)
-        log_late(event, self)

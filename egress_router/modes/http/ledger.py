@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from egress_router.modes.http.refusals import Refusals
@@ -147,39 +147,29 @@ class Ledger:
         self.decisions.add((rule.line, rule.text, verdict) if rule else (0, "", verdict))
         if verdict is ALLOWED and not self._log.takes():
             return
-        log_late(_EVENTS[verdict], _Line(self._id_prefix, record))
+        seconds = seconds_since(record.started)
+        log_late(_EVENTS[verdict], partial(_fields, record, self._id_prefix, seconds))
 
 
-class _Line:
-    """The line of a record that has ended."""
-
-    __slots__ = ("_id_prefix", "_record", "_seconds")
-
-    def __init__(self, id_prefix: str, record: Record) -> None:
-        self._id_prefix = id_prefix
-        self._record = record
-        self._seconds = seconds_since(record.started)
-
-    def fields(self) -> dict[str, object]:
-        record = self._record
-        fields: dict[str, object] = {
-            "id": f"{self._id_prefix}{record.number:x}",
-            "client": record.client,
-            "kind": record.kind,
-            "method": record.method,
-            "target": record.target.authority if record.target else None,
-            "address": None if record.address is None else text_of(record.address),
-            "verdict": record.verdict,
-            "reason": record.reason,
-            "rule": record.rule.line if record.rule else None,
-            "status": record.status,
-            "bytes_up": record.bytes_up,
-            "bytes_down": record.bytes_down,
-            "seconds": self._seconds,
-        }
-        if record.note:
-            fields["note"] = record.note
-        return fields
+def _fields(record: Record, id_prefix: str, seconds: float) -> dict[str, object]:
+    fields: dict[str, object] = {
+        "id": f"{id_prefix}{record.number:x}",
+        "client": record.client,
+        "kind": record.kind,
+        "method": record.method,
+        "target": record.target.authority if record.target else None,
+        "address": None if record.address is None else text_of(record.address),
+        "verdict": record.verdict,
+        "reason": record.reason,
+        "rule": record.rule.line if record.rule else None,
+        "status": record.status,
+        "bytes_up": record.bytes_up,
+        "bytes_down": record.bytes_down,
+        "seconds": seconds,
+    }
+    if record.note:
+        fields["note"] = record.note
+    return fields
 
 
 @lru_cache(maxsize=4096)
