@@ -84,7 +84,7 @@ class Dialler:
             attempts.cancel()
             if done.done() and not done.cancelled() and done.exception() is None:
                 # It won in the very turn of the loop in which we were cancelled.
-                discard(self.poller, done.result())
+                self.poller.discard(done.result())
             raise
         finally:
             # The future holds the error, whose traceback holds this frame and all above it: a
@@ -124,7 +124,7 @@ def _settle(
 ) -> None:
     if done.done():  # cancelled, and whoever waits has not had its turn yet
         if not isinstance(result, DialError):
-            discard(poller, result)
+            poller.discard(result)
     elif isinstance(result, DialError):
         done.set_exception(result)
     else:
@@ -239,7 +239,7 @@ class Dial:
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if events & BROKEN else 0
         if code:
             del self._open[descriptor]
-            discard(self._poller, sock)
+            self._poller.discard(sock)
             self._note(upstream, cause_of(OSError(code, os.strerror(code))))
             self._start_next()
             return
@@ -275,22 +275,16 @@ class Dial:
         if on_end is not None:
             on_end(self, winner or DialError(self.port, tuple(self._failures)))
         elif winner is not None:
-            discard(self._poller, winner)
+            self._poller.discard(winner)
 
     def _clear(self) -> None:
         self._stop_waiting()
         self._dialler.deadlines.take_back(self._end)
         for _, sock in self._open.values():
-            discard(self._poller, sock)
+            self._poller.discard(sock)
         self._open.clear()
 
     def _stop_waiting(self) -> None:
         if self._stagger:
             self._dialler.staggers.take_back(self._stagger)
             self._stagger = 0
-
-
-def discard(poller: Poller, sock: socket.SocketType) -> None:
-    """Closes a connected socket that nobody has taken over."""
-    poller.forget(sock.fileno())
-    sock.close()

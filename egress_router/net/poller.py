@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
     import asyncio
+    import socket
     from collections.abc import Callable
 
     Handler: TypeAlias = Callable[[int, int], None]
@@ -87,6 +88,11 @@ class Poller:
     def forget(self, descriptor: int) -> None:
         """Tells nothing more of a descriptor; its owner closes it at once."""
         self._handlers.pop(descriptor, None)
+
+    def discard(self, sock: socket.SocketType) -> None:
+        """Forgets a socket and closes it."""
+        self.forget(sock.fileno())
+        sock.close()
 
     def close(self) -> None:
         """Watches nothing any more."""

@@ -327,11 +327,8 @@ class Relay:
         self._down.stop()
         for sock in reset:
             arm_reset(sock)
-        client, upstream, poller = self._up.source, self._up.sink, self.carrier.poller
-        poller.forget(client.fileno())
-        client.close()
-        poller.forget(upstream.fileno())
-        upstream.close()
+        self.carrier.poller.discard(self._up.source)
+        self.carrier.poller.discard(self._up.sink)
         client_first = self._up.moved > 0 and not self._server_first
         end = RelayEnd(reason, self._up.moved, self._down.moved, client_first=client_first)
         if self.begun:

@@ -26,7 +26,6 @@ from egress_router.modes.http.prepared import REPEATED_MAX_BYTES
 from egress_router.modes.http.shortcut import KnownTunnel, Shortcut
 from egress_router.modes.http.tunnels import Tunnel
 from egress_router.modes.http.watchdog import Phase, Watchdog
-from egress_router.net.dial import discard
 from egress_router.net.endpoint import render_endpoint
 from egress_router.net.http1.answers import TUNNEL_ESTABLISHED, ProxyError
 from egress_router.net.http1.connection import keeps_alive
@@ -237,7 +236,7 @@ class Client:
             record.status, record.answered = 200, True
             await self.stream.write(TUNNEL_ESTABLISHED)
         except BaseException:
-            discard(self.shared.poller, upstream)
+            self.shared.poller.discard(upstream)
             raise
         self.hand_over(upstream, record)
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from egress_router.modes.http.ledger import TUNNEL, Record
 from egress_router.modes.http.watchdog import Phase
-from egress_router.net.dial import discard
 from egress_router.net.dial_errors import DialError
 from egress_router.net.http1.answers import TUNNEL_ESTABLISHED
 from egress_router.policy.target import Target  # noqa: TC001 (of a field)
@@ -113,7 +112,7 @@ class Shortcut:
             # Some forty bytes, the first ones on this connection: they fit, or it is lost.
             client.stream.sock.send(TUNNEL_ESTABLISHED)
         except OSError as error:
-            discard(client.shared.poller, result)
+            client.shared.poller.discard(result)
             record.note = f"client lost: {error}"
             client.shared.ledger.close(record)
         else:
