@@ -14,7 +14,7 @@ import errno
 import socket
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from egress_router.errors import KernelError
 from egress_router.kernel.flow_messages import FlowReader
@@ -30,17 +30,19 @@ from egress_router.plan.state import ACCOUNTING, TIMESTAMPS
 if TYPE_CHECKING:
     from egress_router.plan.ended_flow import EndedFlow
 
-_DELETED = 1 << 8 | 2  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE
-_DESTROY_GROUP = 3  # NFNLGRP_CONNTRACK_DESTROY
-_SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
-_SO_RCVBUFFORCE, _SO_MEMINFO = 33, 55
-_MEMINFO = struct.Struct("=9I")
-_DROPS = 8  # SK_MEMINFO_DROPS
-_RECEIVE_BYTES = 16_384
+_DELETED: Final = 1 << 8 | 2  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE
+_DESTROY_GROUP: Final = 3  # NFNLGRP_CONNTRACK_DESTROY
+_SOL_NETLINK: Final = 270
+_ADD_MEMBERSHIP: Final = 1
+_SO_RCVBUFFORCE: Final = 33
+_SO_MEMINFO: Final = 55
+_MEMINFO: Final = struct.Struct("=9I")
+_DROPS: Final = 8  # SK_MEMINFO_DROPS
+_RECEIVE_BYTES: Final = 16_384
 # Some 8,000 messages: a second of what the kernel can translate on two cores.
-_BUFFER_BYTES = 8 << 20
-_SETTINGS = Path("/proc/sys/net/netfilter")
-_PROC_SYS = Path("/proc/sys")
+_BUFFER_BYTES: Final = 8 << 20
+_SETTINGS: Final = Path("/proc/sys/net/netfilter")
+_PROC_SYS: Final = Path("/proc/sys")
 
 
 class FlowEvents:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from itertools import count
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from egress_router.kernel.nfnetlink import ATTRIBUTE, TYPE
 from egress_router.plan.ended_flow import EndedFlow
@@ -20,18 +20,41 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-LAYOUTS = 64  # families, protocols and settings make some ten; beyond that somebody plays with us
+# Families, protocols and settings make some ten; beyond that somebody plays with us.
+LAYOUTS: Final = 64
 
-_ORIGINAL, _REPLY, _STATUS, _PROTOCOL_INFO = 1, 2, 3, 4  # CTA_*
-_TIMEOUT, _CT_MARK, _SENT, _RECEIVED, _TIMESTAMP = 7, 8, 9, 10, 20
-_IP, _PROTOCOL = 1, 2  # CTA_TUPLE_*
-_NUMBER, _SOURCE_PORT, _DESTINATION_PORT = 1, 2, 3  # CTA_PROTO_*
-_PACKETS, _BYTES = 1, 2  # CTA_COUNTERS_*
-_START, _STOP = 1, 2  # CTA_TIMESTAMP_*
-_TCP, _TCP_STATE = 1, 1  # CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE
-_SEEN_REPLY, _ASSURED, _TRANSLATED = 0x2, 0x4, 0x20  # IPS_SEEN_REPLY, IPS_ASSURED, IPS_DST_NAT
-_PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
-_NANOSECONDS = 1e9
+# CTA_*
+_ORIGINAL: Final = 1
+_REPLY: Final = 2
+_STATUS: Final = 3
+_PROTOCOL_INFO: Final = 4
+_TIMEOUT: Final = 7
+_CT_MARK: Final = 8
+_SENT: Final = 9
+_RECEIVED: Final = 10
+_TIMESTAMP: Final = 20
+# CTA_TUPLE_*
+_IP: Final = 1
+_PROTOCOL: Final = 2
+# CTA_PROTO_*
+_NUMBER: Final = 1
+_SOURCE_PORT: Final = 2
+_DESTINATION_PORT: Final = 3
+# CTA_COUNTERS_*
+_PACKETS: Final = 1
+_BYTES: Final = 2
+# CTA_TIMESTAMP_*
+_START: Final = 1
+_STOP: Final = 2
+# CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE
+_TCP: Final = 1
+_TCP_STATE: Final = 1
+# IPS_SEEN_REPLY, IPS_ASSURED, IPS_DST_NAT
+_SEEN_REPLY: Final = 0x2
+_ASSURED: Final = 0x4
+_TRANSLATED: Final = 0x20
+_PROTOCOLS: Final = {6: "tcp", 17: "udp", 132: "sctp"}
+_NANOSECONDS: Final = 1e9
 
 # Where each value lies, and as what; of addresses the source, and the destination behind it, of
 # IPv4 or IPv6 (CTA_IP_*). In the order of `parse`.
@@ -55,8 +78,8 @@ _VALUES: tuple[tuple[tuple[tuple[int, ...], str], ...], ...] = (
     (((_TIMEOUT,), "I"),),
     (((_PROTOCOL_INFO, _TCP, _TCP_STATE), "B"),),
 )
-_NEEDED = 10  # so many of them are in every message of a connection of ours
-_NESTS = frozenset(
+_NEEDED: Final = 10  # so many of them are in every message of a connection of ours
+_NESTS: Final = frozenset(
     path[:depth] for places in _VALUES for path, _ in places for depth in range(1, len(path))
 )
 

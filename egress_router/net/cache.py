@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from egress_router.net.resolution import Absent, Failed, Found, State
 
@@ -22,15 +22,16 @@ if TYPE_CHECKING:
 
     Key: TypeAlias = tuple[Labels, RecordType]
 
-TTL_MIN_S = 5
-NEGATIVE_MIN_S = 1
-NEGATIVE_MAX_S = 60
-NEGATIVE_UNKNOWN_S = 5  # a no without SOA must not be kept, yet a crowd must not ask again at once
-FAILURE_MIN_S = 1
-FAILURE_MAX_S = 5
-STALE_AFTER_FAILURE_S = 86_400
-STALE_AFTER_NO_S = 30
-ENTRIES_MAX = 10_000  # about 10 MB; clients of a proxy choose the names
+TTL_MIN_S: Final = 5
+NEGATIVE_MIN_S: Final = 1
+NEGATIVE_MAX_S: Final = 60
+# A no without SOA must not be kept, yet a crowd must not ask again at once.
+NEGATIVE_UNKNOWN_S: Final = 5
+FAILURE_MIN_S: Final = 1
+FAILURE_MAX_S: Final = 5
+STALE_AFTER_FAILURE_S: Final = 86_400
+STALE_AFTER_NO_S: Final = 30
+ENTRIES_MAX: Final = 10_000  # about 10 MB; clients of a proxy choose the names
 
 
 @dataclass(slots=True, kw_only=True)

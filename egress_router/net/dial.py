@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
     OnEnd: TypeAlias = Callable[["Dial", socket.SocketType | DialError], object]
 
-STAGGER_S = 0.25  # RFC 8305, section 5: Connection Attempt Delay
-DIAL_S = 10.0  # all attempts together; the originals' connect timeout
+STAGGER_S: Final = 0.25  # RFC 8305, section 5: Connection Attempt Delay
+DIAL_S: Final = 10.0  # all attempts together; the originals' connect timeout
 
 _EINPROGRESS: Final = int(errno.EINPROGRESS)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from egress_router.errors import EgressRouterError
 
@@ -25,7 +25,7 @@ class DialCause(StrEnum):
 
 
 # Of several causes the one that came closest to a connection is told.
-_NEAREST_FIRST = (
+_NEAREST_FIRST: Final = (
     DialCause.REFUSED,
     DialCause.TIMED_OUT,
     DialCause.EXHAUSTED,
@@ -34,7 +34,7 @@ _NEAREST_FIRST = (
     DialCause.NO_SOURCE,
 )
 
-_CAUSES = {
+_CAUSES: Final = {
     errno.ECONNREFUSED: DialCause.REFUSED,
     errno.ECONNRESET: DialCause.REFUSED,
     errno.ECONNABORTED: DialCause.REFUSED,

@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 
     from egress_router.net.endpoint import IPAddress, SocketAddress
 
-_SIOCGIFFLAGS = 0x8913  # linux/sockios.h
-_IFF_UP, _IFF_RUNNING = 0x1, 0x40  # linux/if.h
-LATELY_S = 0.02  # a busy proxy would ask for each connection, at the cost of a system call
-_IFREQ = struct.Struct("16sH22x")  # name and flags of struct ifreq, netdevice(7)
+_SIOCGIFFLAGS: Final = 0x8913  # linux/sockios.h
+# linux/if.h
+_IFF_UP: Final = 0x1
+_IFF_RUNNING: Final = 0x40
+LATELY_S: Final = 0.02  # a busy proxy would ask for each connection, at the cost of a system call
+_IFREQ: Final = struct.Struct("16sH22x")  # name and flags of struct ifreq, netdevice(7)
 _IP_BIND_ADDRESS_NO_PORT: Final = 24  # linux/in.h; Python has the name from 3.12 on
+_monotonic: Final = time.monotonic
 _SOL_SOCKET: Final = int(socket.SOL_SOCKET)
 _SO_BINDTODEVICE: Final = int(socket.SO_BINDTODEVICE)
 _IPPROTO_IP: Final = int(socket.IPPROTO_IP)
@@ -95,7 +98,7 @@ class LinkProbe:
 
     def carried_lately(self, link: str) -> bool:
         """Whether the link carries, or did so within the last 20 ms."""
-        now = time.monotonic()
+        now = _monotonic()
         if now < self._good_until:
             return True
         if self.trouble(link):

@@ -14,11 +14,11 @@ SocketAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 
 # Keepalive 60/10/6: a peer that vanished is noticed two minutes after its last byte, well before
 # the timeouts of the stateful firewalls that stand on the way (commonly 5 minutes and more).
-KEEPALIVE_IDLE_S = 60
-KEEPALIVE_INTERVAL_S = 10
-KEEPALIVE_PROBES = 6
+KEEPALIVE_IDLE_S: Final = 60
+KEEPALIVE_INTERVAL_S: Final = 10
+KEEPALIVE_PROBES: Final = 6
 
-_KEEPALIVE_OPTIONS = (
+_KEEPALIVE_OPTIONS: Final = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S),
@@ -26,7 +26,7 @@ _KEEPALIVE_OPTIONS = (
 )
 
 
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER, on, 0 s: close sends RST
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER, on, 0 s: close sends RST
 
 
 _AF_INET: Final = int(socket.AF_INET)
@@ -39,6 +39,10 @@ _IPPROTO_TCP: Final = int(socket.IPPROTO_TCP)
 _TCP_NODELAY: Final = int(socket.TCP_NODELAY)
 _TCP_QUICKACK: Final = int(socket.TCP_QUICKACK)
 
+# Names of other modules are looked up at each call, in compiled code as well.
+_Socket: Final = socket.SocketType
+_set_blocking: Final = os.set_blocking
+
 
 def open_stream(family: int) -> socket.SocketType:
     """A non-blocking TCP socket of one of the families AF_INET and AF_INET6.
@@ -46,7 +50,7 @@ def open_stream(family: int) -> socket.SocketType:
     The interpreter's own type: `socket.socket` adds files and enumerations to it, at a cost that
     shows when there is a socket for each connection of a proxy.
     """
-    return socket.SocketType(family, _NEW_STREAM)
+    return _Socket(family, _NEW_STREAM)
 
 
 def accept_stream(
@@ -57,8 +61,8 @@ def accept_stream(
     What `socket.socket.accept` does, of which the method here is the part that calls the kernel.
     """
     descriptor, peer = listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001 - see above
-    os.set_blocking(descriptor, False)
-    return socket.SocketType(family, _STREAM, 0, descriptor), peer[:2]
+    _set_blocking(descriptor, False)
+    return _Socket(family, _STREAM, 0, descriptor), peer[:2]
 
 
 def family_of(address: IPAddress) -> int:

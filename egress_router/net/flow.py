@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from egress_router.net.pipes import Pipe
     from egress_router.net.relay import Carrier, Relay
 
-TURN_BYTES = 1 << 20  # in one call, and what one splice brings beyond: some 0.5 ms
-PIECE_BYTES = TURN_BYTES // 16  # what a small piece counts as: each costs its system calls
-LAST_ROUNDS = 8  # at the end of a relay: what a socket may still hold
-BULK_BYTES = 16384  # from here on splice's two calls and the pipe cost less than two copies
+TURN_BYTES: Final = 1 << 20  # in one call, and what one splice brings beyond: some 0.5 ms
+PIECE_BYTES: Final = TURN_BYTES // 16  # what a small piece counts as: each costs its system calls
+LAST_ROUNDS: Final = 8  # at the end of a relay: what a socket may still hold
+BULK_BYTES: Final = 16384  # from here on splice's two calls and the pipe cost less than two copies
 
 _SPLICE: Final = int(os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK)
 _MSG_MORE: Final = int(socket.MSG_MORE)

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     Endpoint: TypeAlias = tuple[IPAddress, int]
 
-REMEMBERED_S = 30.0
-PROBE_EVERY_S = 1.0
-ENDPOINTS_MAX = 10_000  # clients of a proxy choose them
+REMEMBERED_S: Final = 30.0
+PROBE_EVERY_S: Final = 1.0
+ENDPOINTS_MAX: Final = 10_000  # clients of a proxy choose them
 
 
 class Health:

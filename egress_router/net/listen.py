@@ -8,39 +8,45 @@
    waiting connection can be accepted and closed. If even that fails, accepting pauses for a while.
 4. Where other processes accept from the same sockets, who has many more connections open than
    another one leaves the next to it for a moment: those that stay open would all be with whoever
-   wakes up first. So does who is at its limit; what is still there then is beyond all limits.
+   wakes up first. What is still there then shows that nobody else has time, and for a while it
+   takes what comes. Who is at its limit leaves it too; what is still there is beyond all limits.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from egress_router.net.binding import BACKLOG
 from egress_router.net.endpoint import accept_stream
 
 if TYPE_CHECKING:
-    import asyncio
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    from egress_router.net.binding import Bound, Sockets
+    from egress_router.net.binding import Bound
 
     OnConnection: TypeAlias = Callable[[socket.SocketType, tuple[str, int]], object]
 
-ACCEPT_BATCH = 8  # in one turn: whoever else listens there, and may be idle, takes the next ones
-LEFT_BATCH = 64  # beyond the limit, and left by others: turned away in one turn
-STAND_BACK_S = 0.001  # longer than an idle process takes to wake up
-STAND_BACK_FULL_S = 0.02
-AHEAD_TIMES, AHEAD_BY = 1.5, 4  # another's number of connections so often, and these, are many more
-PAUSE_S = 0.2  # without descriptors even for the reserve; recovery is owed within a second
-DESCRIPTORS_KEPT = 320  # pipes of the relays (128, two each), the resolver's sockets, logs, admin
+# In one turn: whoever else listens there, and may be idle, takes the next ones.
+ACCEPT_BATCH: Final = 8
+LEFT_BATCH: Final = 64  # beyond the limit, and left by others: turned away in one turn
+STAND_BACK_S: Final = 0.001  # longer than an idle process takes to wake up
+STAND_BACK_FULL_S: Final = 0.02
+ALONE_S: Final = 0.05  # from a connection that nobody else took to the next that is left to others
+# another's number of connections so often, and these, are many more
+AHEAD_TIMES: Final = 1.5
+AHEAD_BY: Final = 4
+PAUSE_S: Final = 0.2  # without descriptors even for the reserve; recovery is owed within a second
+# Pipes of the relays (128, two each), the resolver's sockets, logs, admin.
+DESCRIPTORS_KEPT: Final = 320
 
-_NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
-_NO_MEMORY = {errno.ENOBUFS, errno.ENOMEM}
+_NO_DESCRIPTORS: Final = {errno.EMFILE, errno.ENFILE}
+_NO_MEMORY: Final = {errno.ENOBUFS, errno.ENOMEM}
 
 
 def connection_limit(descriptor_limit: int, wanted: int | None = None) -> int:
@@ -67,12 +73,9 @@ class Loads:
         """That many are open here."""
         self._counts[self._number] = active
 
-    def is_ahead(self, active: int) -> bool:
-        """Whether that would be many more than another process has."""
-        for count in self._counts:  # noqa: SIM110 - for each connection: no generator, no `min`
-            if active > count * AHEAD_TIMES + AHEAD_BY:
-                return True
-        return False
+    def fair(self) -> int:
+        """How many are not many more than any other process has."""
+        return int(min(self._counts) * AHEAD_TIMES) + AHEAD_BY
 
 
 class Admission:
@@ -81,12 +84,13 @@ class Admission:
     `loads`: where it tells the daemon's others, and sees theirs, if there are any.
     """
 
-    __slots__ = ("active", "limit", "loads")
+    __slots__ = ("_emptied", "active", "limit", "loads")
 
     def __init__(self, limit: int, loads: Loads | None = None) -> None:
         self.limit = limit
         self.loads = loads
         self.active = 0
+        self._emptied: asyncio.Event | None = None  # of who waits for it
 
     @property
     def full(self) -> bool:
@@ -107,14 +111,23 @@ class Admission:
         self.active -= 1
         if self.loads is not None:
             self.loads.tell(self.active)
+        if not self.active and self._emptied is not None:
+            self._emptied.set()
 
-    def stand_back_s(self) -> float:
-        """How long the next connection is to be left to others (rule 4 of this module)."""
+    async def wait_empty(self) -> None:
+        """Returns when every place has been given back; for one caller."""
+        self._emptied = asyncio.Event()
+        while self.active:
+            self._emptied.clear()
+            await self._emptied.wait()
+        self._emptied = None
+
+    def share(self, *, fair: bool) -> int | None:
+        """With more open than that, the next connection is left to others; None: never is."""
         if self.loads is None:
-            return 0.0
-        if self.full:
-            return STAND_BACK_FULL_S
-        return STAND_BACK_S if self.loads.is_ahead(self.active) else 0.0
+            return None
+        last = self.limit - 1
+        return min(self.loads.fair(), last) if fair else last
 
 
 @dataclass(slots=True, kw_only=True)
@@ -152,13 +165,16 @@ class Listener:
         self._on_excess = on_excess
         self._loop = loop
         self._reserve: int | None = None
+        # When to go on: with what was left to others, or, if that is nothing, after a pause.
         self._resume: asyncio.TimerHandle | None = None
+        self._left: list[socket.SocketType] = []
+        self._alone: asyncio.TimerHandle | None = None  # nobody else has time
         self.counts = ListenCounts()
 
     def start(self) -> None:
         """Begins to accept."""
         self._refill_reserve()
-        self._watch()
+        self._watch(self._sockets)
 
     def close(self) -> None:
         """Lets go of the listening sockets, for good; who has connected by then is still let in."""
@@ -174,13 +190,15 @@ class Listener:
         self._rest()
 
     def _rest(self) -> None:
-        if self._resume is not None:
-            self._resume.cancel()
+        for timer in (self._resume, self._alone):
+            if timer is not None:
+                timer.cancel()
         self._give_up_reserve()
 
-    def _watch(self) -> None:
-        self._resume = None
-        for sock in self._sockets:
+    def _watch(self, sockets: Iterable[socket.SocketType]) -> None:
+        if self._resume is not None or not self._sockets:
+            return  # meanwhile a pause has begun, or the end come
+        for sock in sockets:
             self._loop.add_reader(sock.fileno(), self._on_readable, sock)
 
     def _unwatch(self) -> None:
@@ -188,28 +206,39 @@ class Listener:
             self._loop.remove_reader(sock.fileno())
 
     def _on_readable(self, sock: socket.SocketType) -> None:
+        admission = self._admission
+        share = admission.share(fair=self._alone is None)
         for _ in range(ACCEPT_BATCH):
-            if (seconds := self._admission.stand_back_s()) > 0:
-                self._stand_back(seconds)
+            if share is not None and admission.active > share:
+                self._leave(sock)
                 return
-            if not self._accept_one(sock):
+            if not self._accept_one(sock) or not self._sockets:  # or it has been closed
                 return
 
-    def _stand_back(self, seconds: float) -> None:
+    def _leave(self, sock: socket.SocketType) -> None:
+        """Leaves what waits there to others, for a moment."""
+        self._loop.remove_reader(sock.fileno())
+        self._left.append(sock)
         if self._resume is None:
-            self._unwatch()
+            seconds = STAND_BACK_FULL_S if self._admission.full else STAND_BACK_S
             self._resume = self._loop.call_later(seconds, self._take_what_is_left)
 
     def _take_what_is_left(self) -> None:
         self._resume = None
+        left, self._left = self._left, []
         batch = LEFT_BATCH if self._admission.full else ACCEPT_BATCH
+        accepted = self.counts.accepted
         try:
-            self._accept_some(self._sockets, batch)
+            self._accept_some(left, batch)
         finally:
-            if self._resume is None:  # or a pause has begun
-                self._watch()
+            self._watch(left)
+        if self.counts.accepted > accepted and self._alone is None:
+            self._alone = self._loop.call_later(ALONE_S, self._expect_others)
 
-    def _accept_some(self, sockets: Sockets, most: int) -> None:
+    def _expect_others(self) -> None:
+        self._alone = None
+
+    def _accept_some(self, sockets: Iterable[socket.SocketType], most: int) -> None:
         for sock in sockets:
             for _ in range(most):
                 if not self._accept_one(sock):
@@ -250,10 +279,18 @@ class Listener:
         return True
 
     def _pause(self) -> None:
-        if self._resume is None:
-            self.counts.pauses += 1
-            self._unwatch()
-            self._resume = self._loop.call_later(PAUSE_S, self._watch)
+        if self._resume is not None:
+            if not self._left:
+                return  # it is one already
+            self._resume.cancel()
+            self._left.clear()
+        self.counts.pauses += 1
+        self._unwatch()
+        self._resume = self._loop.call_later(PAUSE_S, self._go_on)
+
+    def _go_on(self) -> None:
+        self._resume = None
+        self._watch(self._sockets)
 
     def _refill_reserve(self) -> None:
         if self._reserve is None:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-PIPE_BYTES = 65536  # the kernel's default size
-LARGE_BYTES = 1 << 20  # what anybody may ask for (pipe-max-size)
-LARGE_MAX = 16
-PIPES_MAX = 128  # 256 descriptors; more bulk flows than this at once are bound by the link anyway
-SPARE_MAX = 32
+PIPE_BYTES: Final = 65536  # the kernel's default size
+LARGE_BYTES: Final = 1 << 20  # what anybody may ask for (pipe-max-size)
+LARGE_MAX: Final = 16
+# 256 descriptors; more bulk flows than this at once are bound by the link anyway.
+PIPES_MAX: Final = 128
+SPARE_MAX: Final = 32
 
 
 class Pipe(NamedTuple):

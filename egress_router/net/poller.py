@@ -59,31 +59,25 @@ class Poller:
     def __len__(self) -> int:
         return len(self._handlers)
 
-    def watch(self, descriptor: int, handler: Handler) -> None:
+    def watch(self, descriptor: int, handler: Handler, *, read_out: bool = False) -> None:
         """From now on `handler(descriptor, events)` is called at each edge, instead of any before.
 
-        Begins with what is the case already, also if a handler before has been told of it.
+        Begins with what is the case already, also if a handler before has been told of it; not
+        where that one has `read_out` all that it was told of.
         """
-        try:
-            if descriptor in self._handlers:
-                self._epoll.modify(descriptor, _ALL)
-            else:
-                self._epoll.register(descriptor, _ALL)
-        except FileNotFoundError:  # closed without a word, and the number is another socket's now
+        if descriptor not in self._handlers:
             self._epoll.register(descriptor, _ALL)
+        elif read_out:
+            self._handlers[descriptor] = handler
+            return
+        else:
+            try:
+                self._epoll.modify(descriptor, _ALL)
+            except FileNotFoundError:  # closed without a word, and the number is another's now
+                self._epoll.register(descriptor, _ALL)
         self._handlers[descriptor] = handler
         if self._turning:
             self._fresh.add(descriptor)
-
-    def pass_on(self, descriptor: int, handler: Handler) -> None:
-        """The same without a word of what is the case already.
-
-        For whoever knows that nothing that has been told is left to be read.
-        """
-        if descriptor in self._handlers:
-            self._handlers[descriptor] = handler
-        else:
-            self.watch(descriptor, handler)
 
     def forget(self, descriptor: int) -> None:
         """Tells nothing more of a descriptor; its owner closes it at once."""

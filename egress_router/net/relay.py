@@ -26,21 +26,22 @@ from egress_router.net.endpoint import arm_reset, keep_alive, release_ack
 from egress_router.net.flow import BLOCKED, DONE, READING, Flow
 from egress_router.net.pipes import PIPE_BYTES, PipePool
 from egress_router.net.poller import ENDING, READABLE, UNEVEN, WRITABLE
-from egress_router.net.wheel import IdleWheel
+from egress_router.net.wheel import Idler, IdleWheel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from egress_router.net.poller import Poller
 
-IDLE_S = 3600.0  # keepalive finds dead peers much earlier; users lost long silent sessions to less
-HALF_CLOSED_IDLE_S = 60.0
-SILENT_S = 15.0
-HELD_S = 0.005  # longer than a client in the cluster takes for its first bytes
+# Keepalive finds dead peers much earlier; users lost long silent sessions to less.
+IDLE_S: Final = 3600.0
+HALF_CLOSED_IDLE_S: Final = 60.0
+SILENT_S: Final = 15.0
+HELD_S: Final = 0.005  # longer than a client in the cluster takes for its first bytes
 
 _SHUT_WR: Final = int(socket.SHUT_WR)
 
-_RESET_ERRNOS = {errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN, errno.ECONNABORTED}
+_RESET_ERRNOS: Final = {errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN, errno.ECONNABORTED}
 
 
 class EndReason(StrEnum):
@@ -139,7 +140,7 @@ class Carrier:
         self.pipes.close()
 
 
-class Relay:
+class Relay(Idler):
     """One tunnel; made by `Carrier.carry`."""
 
     __slots__ = (
@@ -151,11 +152,8 @@ class Relay:
         "_on_end",
         "_server_first",
         "_up",
-        "active_tick",
         "begun",
         "carrier",
-        "idle_ticks",
-        "slot",
     )
 
     def __init__(
@@ -165,6 +163,7 @@ class Relay:
         upstream: socket.SocketType,
         on_end: Callable[[RelayEnd], object],
     ) -> None:
+        super().__init__(carrier.silent_ticks)
         self.carrier = carrier
         self._on_end = on_end
         self._up = Flow(carrier, client, upstream)
@@ -174,9 +173,6 @@ class Relay:
         self._server_first = False
         self._handshake = 0  # the number of its deadline
         self.begun = False  # `Carrier.carry` has returned
-        self.active_tick = 0
-        self.idle_ticks = carrier.silent_ticks
-        self.slot = 0
 
     def start(self, early_up: bytes, early_down: bytes) -> None:
         """Begins to relay; only `Carrier.carry` calls this."""
@@ -199,10 +195,8 @@ class Relay:
     def watch(self, *, client_read_out: bool, upstream_read_out: bool) -> None:
         """Takes the sockets' edges over; only `Carrier.carry` calls this."""
         poller = self.carrier.poller
-        watch_client = poller.pass_on if client_read_out else poller.watch
-        watch_client(self._up.source.fileno(), self._on_client)
-        watch_upstream = poller.pass_on if upstream_read_out else poller.watch
-        watch_upstream(self._down.source.fileno(), self._on_upstream)
+        poller.watch(self._up.source.fileno(), self._on_client, read_out=client_read_out)
+        poller.watch(self._down.source.fileno(), self._on_upstream, read_out=upstream_read_out)
 
     def go_on(self, flow: Flow) -> None:
         """A flow has had its share of a turn, and comes back."""

@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from egress_router.net.endpoint import arm_reset
 from egress_router.net.poller import READABLE, UNEVEN, WRITABLE
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from egress_router.net.poller import Poller
 
-READ_BYTES = 65536  # the most that one direction of a connection holds in memory
+READ_BYTES: Final = 65536  # the most that one direction of a connection holds in memory
 
 
 class Stream:

@@ -8,7 +8,7 @@ found by the identity of its arguments: an address' hash costs more than most sy
 from __future__ import annotations
 
 from itertools import chain, zip_longest
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from egress_router.net.endpoint import family_of, render_endpoint, socket_address
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     _Kept: TypeAlias = tuple[tuple[IPAddress, ...], Egress, tuple["Upstream", ...]]
 
-KEPT_MAX = 1024  # clients of a proxy choose the names
+KEPT_MAX: Final = 1024  # clients of a proxy choose the names
 
 
 class Upstream:

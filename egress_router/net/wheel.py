@@ -8,25 +8,29 @@ slot. So an end comes up to two ticks late, and never early.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import asyncio
 
-TICK_S = 1.0
-BATCH = 256  # looked at in one turn of the loop: closing a crowd must not hold up the others
-OFF = -1  # the slot of what is not on the wheel (any more)
+TICK_S: Final = 1.0
+BATCH: Final = 256  # looked at in one turn of the loop: closing a crowd must not hold up the others
+OFF: Final = -1  # the slot of what is not on the wheel (any more)
 
 
-class Idler(Protocol):
+class Idler:
     """What can be put on the wheel; the three numbers are ticks, `slot` is the wheel's own."""
 
-    active_tick: int
-    idle_ticks: int
-    slot: int
+    __slots__ = ("active_tick", "idle_ticks", "slot")
+
+    def __init__(self, idle_ticks: int) -> None:
+        self.active_tick = 0
+        self.idle_ticks = idle_ticks
+        self.slot: int = OFF
 
     def end_idle(self) -> None:
         """The limit has passed without a byte; the wheel has let go already (see `keep`)."""
+        raise NotImplementedError
 
 
 class IdleWheel:

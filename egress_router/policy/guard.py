@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from egress_router.policy.prefixes import (
     IPAddress,
@@ -87,10 +87,10 @@ REFUSED: tuple[RefusedRange, ...] = (
     _unless_named("fd00:42::42/128", "cloud metadata", "Scaleway, instance metadata"),
 )
 
-_NAT64 = int(IPv6Address("64:ff9b::")) >> 32  # RFC 6052 §2.1, a /96
-_TEREDO = 0x2001_0000  # RFC 4380 §4, a /32
-_SIX_TO_FOUR = 0x2002  # RFC 3056 §2, a /16
-_LOW_32 = 0xFFFFFFFF
+_NAT64: Final = int(IPv6Address("64:ff9b::")) >> 32  # RFC 6052 §2.1, a /96
+_TEREDO: Final = 0x2001_0000  # RFC 4380 §4, a /32
+_SIX_TO_FOUR: Final = 0x2002  # RFC 3056 §2, a /16
+_LOW_32: Final = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

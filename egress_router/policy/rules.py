@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import compress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from egress_router.config.http_destination import Kind
 from egress_router.config.http_rules import Action, HttpRule, HttpRules
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
 
     from egress_router.policy.prefixes import IPAddress
 
-STATUS_ALLOWED = 200
-STATUS_DENIED = 403
-STATUS_NO_ADDRESS = 502
+STATUS_ALLOWED: Final = 200
+STATUS_DENIED: Final = 403
+STATUS_NO_ADDRESS: Final = 502
 
-_BY_ADDRESS = (Kind.ADDRESS, Kind.NETWORK)
+_BY_ADDRESS: Final = (Kind.ADDRESS, Kind.NETWORK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,15 +5,17 @@ What was refused or has failed is not asked for here: those lines are always wri
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from egress_router.service.series import Series
 
-WRITTEN, LEFT_OUT = "written", "left_out"
-OVER_LIMIT, LOST = "over_limit", "lost"
+WRITTEN: Final = "written"
+LEFT_OUT: Final = "left_out"
+OVER_LIMIT: Final = "over_limit"
+LOST: Final = "lost"
 
 
 class ConnectionLog:

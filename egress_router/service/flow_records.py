@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from egress_router.errors import KernelError
 from egress_router.kernel.host import observe_flow_count
@@ -35,12 +35,14 @@ if TYPE_CHECKING:
     from egress_router.plan.ended_flow import EndedFlow, Endpoint
     from egress_router.service.daemon import Service
 
-BATCH = 128  # some 2 ms where each has its line
-RECORDS_PER_S = 2000  # 3 % of a processor, and about as much as collectors of logs like to take
-GATHER_S = 0.05  # some hundreds of messages of a busy router; the socket holds 8,000
-SWEEP_S = 10.0
-SAVED_S = SWEEP_S  # for what ended between two sweeps comes at once
-SWEEP_SHARE = 1 / 500  # of a processor: a look takes 22 ms where the node's table is of 2^18 rows
+BATCH: Final = 128  # some 2 ms where each has its line
+# 3 % of a processor, and about as much as collectors of logs like to take.
+RECORDS_PER_S: Final = 2000
+GATHER_S: Final = 0.05  # some hundreds of messages of a busy router; the socket holds 8,000
+SWEEP_S: Final = 10.0
+SAVED_S: Final = SWEEP_S  # for what ended between two sweeps comes at once
+# Of a processor: a look takes 22 ms where the node's table is of 2^18 rows.
+SWEEP_SHARE: Final = 1 / 500
 
 
 class FlowRecords:

@@ -6,7 +6,6 @@ by bucket, and added up when somebody scrapes.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from itertools import accumulate
 
 # From a connection inside one rack to the limit of a dial and of a lookup.
@@ -25,8 +24,13 @@ class Histogram:
 
     def note(self, value: float) -> None:
         """Counts one value."""
-        self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
+        bucket = 0
+        for bound in self.bounds:  # most are below the first one
+            if value <= bound:
+                break
+            bucket += 1
+        self.counts[bucket] += 1
 
     def add(self, other: Histogram) -> None:
         """Counts what another one of the same bounds has counted."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _NAME_WIDTH: Final = 24  # of the event's name in text; the longest in use has 20
 
 _encode: Final = json.JSONEncoder(default=str, separators=(",", ":"), check_circular=False).encode
+_monotonic: Final = time.monotonic
 _heads: Final[dict[str, str]] = {}  # of members, by their names, which are those of the code
 
 
@@ -50,7 +51,7 @@ def seconds_since(started: float) -> float:
 
     Without `round`, which goes by way of decimal text.
     """
-    return int((time.monotonic() - started) * 10_000 + 0.5) / 10_000
+    return int((_monotonic() - started) * 10_000 + 0.5) / 10_000
 
 
 def render_json(event: Event, fields: dict[str, Any], at: float, /) -> str:

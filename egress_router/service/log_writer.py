@@ -18,7 +18,7 @@ import fcntl
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     Line: TypeAlias = str | Callable[[], str]  # made, or to be made
 
 # 4 MiB: two seconds of a proxy that writes 5,000 lines/s, and little against the pod's memory.
-QUEUE_CHARACTERS = 4 * 1024 * 1024
+QUEUE_CHARACTERS: Final = 4 * 1024 * 1024
 # Lines gather this long before the next write: at most 50 wakes/s of the thread, whatever the load.
-GATHER_S = 0.02
+GATHER_S: Final = 0.02
 # What a line that is not made yet counts as; the longest usual one has 400 characters.
-LATE_CHARACTERS = 512
+LATE_CHARACTERS: Final = 512
 # Lines made in one go, in some 0.3 ms: compiled code does not let go of the interpreter by itself.
-LATE_BATCH = 64
+LATE_BATCH: Final = 64
 # A closed pipe or a full disk is tried again this often.
-RETRY_S = 1.0
+RETRY_S: Final = 1.0
 
 
 class Writer(Protocol):

@@ -11,7 +11,7 @@ import os
 import time
 import traceback
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from egress_router.service.events import LOG_LINES_LOST, RANKS, Event
 from egress_router.service.log_lines import Renderer, render_json, text_renderer
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     from egress_router.config.daemon import LogConfig
 
-STDOUT, STDERR = 1, 2
+STDOUT: Final = 1
+STDERR: Final = 2
+_now: Final = time.time
 
 
 class _Log:
@@ -59,7 +61,7 @@ def log_fields(event: Event, fields: dict[str, Any]) -> None:
     """The same where the fields are at hand as they are to be written."""
     log = _log
     if log.takes(event):
-        log.writer.put(log.render(event, fields, time.time()))
+        log.writer.put(log.render(event, fields, _now()))
 
 
 def log_late(event: Event, fields: Callable[[], dict[str, Any]]) -> None:
@@ -69,7 +71,7 @@ def log_late(event: Event, fields: Callable[[], dict[str, Any]]) -> None:
     """
     log = _log
     if log.takes(event):
-        log.writer.put_late(partial(_render_late, log.render, event, fields, time.time()))
+        log.writer.put_late(partial(_render_late, log.render, event, fields, _now()))
 
 
 def _render_late(
@@ -106,7 +108,7 @@ def configure_logs(
     if daemon:
         writer = QueueWriter(
             descriptor if _is_open(descriptor) else None,
-            lambda count: render(LOG_LINES_LOST, {"count": count}, time.time()),
+            lambda count: render(LOG_LINES_LOST, {"count": count}, _now()),
             turn=turn,
         )
     _log = _Log(RANKS[config.level], render, writer, first=place.first)

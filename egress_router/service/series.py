@@ -7,13 +7,13 @@ appearance. Once a counter had a series of its own it keeps it, and only grows.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-SERIES_MAX = 1000  # a list of ten thousand lines must not become a hundred thousand series
-OTHER = "other"
+SERIES_MAX: Final = 1000  # a list of ten thousand lines must not become a hundred thousand series
+OTHER: Final = "other"
 
 Series: TypeAlias = dict[tuple[str, ...], float]
 Key = TypeVar("Key")

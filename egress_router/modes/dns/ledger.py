@@ -6,7 +6,7 @@ import itertools
 import time
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from egress_router.net.endpoint import render_endpoint
 from egress_router.service import events
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from egress_router.service.connection_log import ConnectionLog
     from egress_router.service.events import Event
 
-_numbers = itertools.count(1)
+_numbers: Final = itertools.count(1)
+_monotonic: Final = time.monotonic
+_CONNECTED: Final = events.DNS_CONNECTED
+_FORWARDED: Final = events.DNS_FORWARDED
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,7 +68,7 @@ class Record:
         self._destination = destination
         self._counts = counts
         self._peer = peer
-        self._started = time.monotonic()
+        self._started = _monotonic()
         self._upstream: Upstream | None = None
         counts.active += 1
 
@@ -73,11 +76,11 @@ class Record:
         """There is a connection to a partner."""
         self._upstream = upstream
         self._counts.forwarded += 1
-        self._counts.dials.connected.note(time.monotonic() - self._started)
-        if is_logged(events.DNS_CONNECTED):
+        self._counts.dials.connected.note(_monotonic() - self._started)
+        if is_logged(_CONNECTED):
             fields = self._begin_fields()
             fields["seconds"] = seconds_since(self._started)
-            log_fields(events.DNS_CONNECTED, fields)
+            log_fields(_CONNECTED, fields)
 
     def leads_to(self, port: int, addresses: Iterable[IPAddress]) -> bool:
         """Whether it is connected to one of these."""
@@ -91,13 +94,13 @@ class Record:
         counts.bytes_up += end.bytes_up
         counts.bytes_down += end.bytes_down
         if counts.log.takes():
-            self._write(events.DNS_FORWARDED, revoked or end.reason, end)
+            self._write(_FORWARDED, revoked or end.reason, end)
 
     def failed(self, reason: str) -> None:
         """No connection to a partner came about."""
         self._counts.active -= 1
         self._counts.failed += 1
-        self._counts.dials.failed.note(time.monotonic() - self._started)
+        self._counts.dials.failed.note(_monotonic() - self._started)
         self._write(events.DNS_FAILED, reason)
 
     def refused(self, reason: str) -> None:
@@ -121,7 +124,7 @@ class Record:
     def _begin_fields(self) -> dict[str, object]:
         one = self._destination
         return {
-            "id": f"{self._counts.id_prefix}{self.number:x}",
+            "id": self._counts.id_prefix + format(self.number, "x"),
             "client": render_endpoint(*self._peer),
             "port": one.port,
             "target": f"{one.host}:{one.target_port}",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from math import lcm
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from egress_router.modes.dns.sockets import reset
 from egress_router.net.dial import Dialler, DialLimits
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from egress_router.net.dial import Dial, OnEnd
     from egress_router.net.endpoint import IPAddress
 
-TRIES = 3  # the originals' `retries 3`, each on another address
-PROBE_EVERY_S = 1.0
-PROBES_MAX = 16  # at once for one port
-_PROBE_LIMITS = DialLimits(dial_s=2.0, tries=1)  # a partner that takes longer is as good as dead
+TRIES: Final = 3  # the originals' `retries 3`, each on another address
+PROBE_EVERY_S: Final = 1.0
+PROBES_MAX: Final = 16  # at once for one port
+# A partner that takes longer is as good as dead.
+_PROBE_LIMITS: Final = DialLimits(dial_s=2.0, tries=1)
 
 
 class Partners:

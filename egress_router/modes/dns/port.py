@@ -6,10 +6,10 @@ every address has failed. Otherwise its sockets are closed, and the kernel refus
 
 from __future__ import annotations
 
-import asyncio
+import asyncio  # noqa: TC003 (of a field)
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from egress_router.errors import KernelError
 from egress_router.modes.dns.ledger import Dials, PortCounts, Record
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from egress_router.net.endpoint import IPAddress
     from egress_router.net.relay import Relay, RelayEnd
 
-LOOPBACK = "lo"
-EVERYWHERE = (IPv4Address(0), IPv6Address(0))  # of one link: each socket is bound to it
-COMING = "its sockets are on their way"
-DRAINING = "the daemon drains"
-REMOVED = "its line was removed"
+LOOPBACK: Final = "lo"
+EVERYWHERE: Final = (IPv4Address(0), IPv6Address(0))  # of one link: each socket is bound to it
+COMING: Final = "its sockets are on their way"
+DRAINING: Final = "the daemon drains"
+REMOVED: Final = "its line was removed"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,14 +62,8 @@ class Shared:
     trouble: str = "the network was not looked at yet"
     draining: bool = False
     dials: Dials = field(default_factory=Dials)
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
     dialling: set[Connection] = field(default_factory=set)
     carried: set[Connection] = field(default_factory=set)
-
-    def release(self) -> None:
-        """A connection has ended."""
-        self.admission.release()
-        self.ended.set()
 
 
 class Port:
@@ -296,13 +290,13 @@ class Connection:
         self._shared.dialling.discard(self)
         reset(self._client)
         self._record.failed(reason)
-        self._shared.release()
+        self._shared.admission.release()
 
     def _ended(self, end: RelayEnd) -> None:
         self._relay = self._dial = None  # or the three of us were a circle, left for the collector
         self._shared.carried.discard(self)
         self._record.ended(end, self._revoked)
-        self._shared.release()
+        self._shared.admission.release()
 
 
 def bind_port(port: int, links: tuple[str, ...]) -> Binding:

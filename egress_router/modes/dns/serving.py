@@ -98,9 +98,7 @@ class Serving:
         self._close_ports()
         if self._path is not None:
             await self._path.close()
-        while self._shared.admission.active:
-            self._shared.ended.clear()
-            await self._shared.ended.wait()
+        await self._shared.admission.wait_empty()
 
     async def close(self) -> None:
         """Ends what is still open, each with its line in the log."""

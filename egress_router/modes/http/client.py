@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from egress_router.errors import RefusalError
 from egress_router.modes.http.answers import render_failure
@@ -45,8 +45,9 @@ if TYPE_CHECKING:
     from egress_router.net.http1.head_reader import HeadReader
 
 # Our answers to requests that were sound: what follows them on the connection is the next one.
-_SOUND_REQUEST = frozenset((403, 405, 417, 502, 504, 508))
-LINGER_BYTES = 1 << 20  # read and dropped behind a last answer, so that no reset overtakes it
+_SOUND_REQUEST: Final = frozenset((403, 405, 417, 502, 504, 508))
+# Read and dropped behind a last answer, so that no reset overtakes it.
+LINGER_BYTES: Final = 1 << 20
 
 
 class Client:
@@ -373,4 +374,3 @@ class Client:
         if not self._handed_over:
             self.stream.close(reset=self.left)
             self.shared.release()
-            self.shared.ended.set()

@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 Kind: TypeAlias = Literal["request", "tunnel"]
 REQUEST: Final = "request"
 TUNNEL: Final = "tunnel"
-KINDS: tuple[Kind, ...] = (REQUEST, TUNNEL)
+KINDS: Final[tuple[Kind, ...]] = (REQUEST, TUNNEL)
 
 Verdict: TypeAlias = Literal["allowed", "refused", "failed"]
 ALLOWED: Final = "allowed"  # by a rule, and it went its way
 REFUSED: Final = "refused"  # by a rule or the guard, or because it is no proper request
 FAILED: Final = "failed"  # allowed, and the other side let us down
-VERDICTS: tuple[Verdict, ...] = (ALLOWED, REFUSED, FAILED)
+VERDICTS: Final[tuple[Verdict, ...]] = (ALLOWED, REFUSED, FAILED)
 
-_EVENTS: dict[Verdict, Event] = {
+_EVENTS: Final[dict[Verdict, Event]] = {
     ALLOWED: events.HTTP_ALLOWED,
     REFUSED: events.HTTP_REFUSED,
     FAILED: events.HTTP_FAILED,
@@ -45,7 +45,8 @@ _EVENTS: dict[Verdict, Event] = {
 # A rule's line and text, and the verdict; line 0: no rule decided.
 Decided: TypeAlias = tuple[int | str, str, str]
 
-_numbers = itertools.count(1)
+_numbers: Final = itertools.count(1)
+_monotonic: Final = time.monotonic
 
 
 class Record:
@@ -74,7 +75,7 @@ class Record:
     def __init__(self, client: str) -> None:
         self.number = 0
         self.client = client
-        self.started = time.monotonic()
+        self.started = _monotonic()
         self.kind: Kind = REQUEST
         self.method: str | None = None
         self.target: Target | None = None
@@ -98,7 +99,7 @@ class Record:
 
     def restart(self) -> None:
         """Counts the time from now on: the connection has only waited so far."""
-        self.started = time.monotonic()
+        self.started = _monotonic()
 
 
 class Ledger:
@@ -153,7 +154,7 @@ class Ledger:
 
 def _fields(record: Record, id_prefix: str, seconds: float) -> dict[str, object]:
     fields: dict[str, object] = {
-        "id": f"{id_prefix}{record.number:x}",
+        "id": id_prefix + format(record.number, "x"),
         "client": record.client,
         "kind": record.kind,
         "method": record.method,

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import itertools
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from egress_router.modes.http.ledger import Record
 
-ROWS_MAX = 50  # what a person reads; a target is at most a request line long
+ROWS_MAX: Final = 50  # what a person reads; a target is at most a request line long
 
 
 class Refusals:

@@ -109,9 +109,7 @@ class Serving:
         self._close_listeners()
         for client in tuple(self._shared.clients):
             client.close_if_idle()
-        while self._admission.active:
-            self._shared.ended.clear()
-            await self._shared.ended.wait()
+        await self._admission.wait_empty()
 
     async def close(self) -> None:
         """Ends what is still open, each with its line in the log."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ from egress_router.modes.http.shortcut import KnownTunnels
 from egress_router.modes.http.tunnels import Tunnels
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Coroutine
 
     from egress_router.modes.http.client import Client
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 class Shared:
     """What is one for all of them.
 
-    `start` gives a connection its task, `release` gives its place back; `ended` is set whenever a
-    connection has ended.
+    `start` gives a connection its task, `release` gives its place back.
     """
 
     uplink: Uplink
@@ -43,4 +42,3 @@ class Shared:
     tunnels: Tunnels = field(default_factory=Tunnels)
     clients: set[Client] = field(default_factory=set)
     heads: KnownTunnels = field(default_factory=KnownTunnels)
-    ended: asyncio.Event = field(default_factory=asyncio.Event)

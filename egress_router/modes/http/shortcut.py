@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from egress_router.modes.http.ledger import TUNNEL, Record
 from egress_router.modes.http.watchdog import Phase
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from egress_router.net.http1.head import RequestHead
     from egress_router.policy.rules import Decision
 
-HEAD_MAX_BYTES = 1024
-HEADS_MAX = 1024  # at most 1 MiB in all
-_PLAIN_FIELDS = frozenset(("host", "user-agent", "connection", "proxy-connection", "accept"))
+HEAD_MAX_BYTES: Final = 1024
+HEADS_MAX: Final = 1024  # at most 1 MiB in all
+_PLAIN_FIELDS: Final = frozenset(("host", "user-agent", "connection", "proxy-connection", "accept"))
 
 
 @dataclass(slots=True, kw_only=True)

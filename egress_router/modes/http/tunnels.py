@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from egress_router.modes.http.ledger import Record
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from egress_router.net.relay import Relay, RelayEnd
     from egress_router.policy.rules import Policy
 
-BATCH = 200  # judged in one turn of the loop: some 20 µs each
+BATCH: Final = 200  # judged in one turn of the loop: some 20 µs each
 
 
 class Tunnels:
@@ -89,4 +89,3 @@ class Tunnel:
         shared.tunnels.discard(record)
         shared.ledger.close(record)
         shared.release()
-        shared.ended.set()

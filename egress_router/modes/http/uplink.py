@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from egress_router.modes.http.failure import (
     failure_of_decision,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 Times: TypeAlias = dict[tuple[str, ...], Histogram]  # by outcome
 
-MEMORY_MAX = 4096  # decisions remembered; clients choose the names
+MEMORY_MAX: Final = 4096  # decisions remembered; clients choose the names
 
 
 class Uplink:

@@ -7,9 +7,9 @@ push its end out; a head has to be complete in time however it drips.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from egress_router.net.wheel import OFF
+from egress_router.net.wheel import OFF, Idler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,20 +29,18 @@ class Phase(IntEnum):
     CLOSING = 5
 
 
-CLOSING_S = 2.0  # what a client gets to read our last answer before its unread bytes cause a reset
+# What a client gets to read our last answer before its unread bytes cause a reset.
+CLOSING_S: Final = 2.0
 
 
-class Watchdog:
-    """Calls `expired` with the phase once it has taken too long; an `Idler` of the wheel."""
+class Watchdog(Idler):
+    """Calls `expired` with the phase once it has taken too long."""
 
     __slots__ = (
         "_expired",
         "_ticks",
         "_wheel",
-        "active_tick",
-        "idle_ticks",
         "phase",
-        "slot",
     )
 
     def __init__(
@@ -51,13 +49,11 @@ class Watchdog:
         ticks: tuple[int, ...],
         expired: Callable[[Phase], None],
     ) -> None:
+        super().__init__(ticks[Phase.HEAD])
         self._wheel = wheel
         self._ticks = ticks
         self._expired = expired
-        self.active_tick = 0
-        self.slot = 0
         self.phase = Phase.HEAD
-        self.idle_ticks = ticks[Phase.HEAD]
         wheel.add(self)
 
     def enter(self, phase: Phase) -> None:

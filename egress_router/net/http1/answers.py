@@ -20,9 +20,9 @@ from egress_router.net.http1.lines import TCHAR, Headers
 
 TUNNEL_ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
-_SF_TOKEN = re.compile(r"[A-Za-z*][!#$%&'*+\-.^_`|~0-9A-Za-z:/]*")  # RFC 9651 §3.3.4
-_NAME = re.compile(f"{TCHAR}+")
-_VALUE = re.compile(r"[!-~](?:[\t -~]*[!-~])?")
+_SF_TOKEN: Final = re.compile(r"[A-Za-z*][!#$%&'*+\-.^_`|~0-9A-Za-z:/]*")  # RFC 9651 §3.3.4
+_NAME: Final = re.compile(f"{TCHAR}+")
+_VALUE: Final = re.compile(r"[!-~](?:[\t -~]*[!-~])?")
 _BODILESS: Final = frozenset((204, 304))
 
 

@@ -36,11 +36,11 @@ HTTP_1_0: Final = (1, 0)
 HTTP_1_1: Final = (1, 1)
 
 _END: Final = b"\r\n\r\n"
-_METHOD = re.compile(f"{TCHAR}+")
-_REQUEST_LINE = re.compile(rf"({TCHAR}+) ([!-~]+) HTTP/1\.([01])")
-_ANY_VERSION = re.compile(rf"{TCHAR}+ [!-~]+ (HTTP/[0-9]\.[0-9])")
-_STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t -~\x80-\xff]*))?")
-_VERSIONS = {"0": HTTP_1_0, "1": HTTP_1_1}
+_METHOD: Final = re.compile(f"{TCHAR}+")
+_REQUEST_LINE: Final = re.compile(rf"({TCHAR}+) ([!-~]+) HTTP/1\.([01])")
+_ANY_VERSION: Final = re.compile(rf"{TCHAR}+ [!-~]+ (HTTP/[0-9]\.[0-9])")
+_STATUS_LINE: Final = re.compile(r"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t -~\x80-\xff]*))?")
+_VERSIONS: Final = {"0": HTTP_1_0, "1": HTTP_1_1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
 TCHAR: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"  # what a token is made of, RFC 9110 §5.6.2
-_VALUE = r"[\t -~\x80-\xff]*"
-_FIELD_LINE = re.compile(rf"{TCHAR}+:{_VALUE}")
-_FIELD = re.compile(rf"^({TCHAR}+):[ \t]*({_VALUE})\r\n", re.MULTILINE)
-_BROKEN_END = rb"(?<!\r)\n|\r(?!\n|\Z)"
-_FOREIGN_IN_FIELD = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|" + _BROKEN_END)
-_FOREIGN_IN_REQUEST_LINE = re.compile(rb"[^ -~\r\n]|" + _BROKEN_END)
+_VALUE: Final = r"[\t -~\x80-\xff]*"
+_FIELD_LINE: Final = re.compile(rf"{TCHAR}+:{_VALUE}")
+_FIELD: Final = re.compile(rf"^({TCHAR}+):[ \t]*({_VALUE})\r\n", re.MULTILINE)
+_BROKEN_END: Final = rb"(?<!\r)\n|\r(?!\n|\Z)"
+_FOREIGN_IN_FIELD: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|" + _BROKEN_END)
+_FOREIGN_IN_REQUEST_LINE: Final = re.compile(rb"[^ -~\r\n]|" + _BROKEN_END)
 
-_OWS = " \t"
-_CRLF_BYTES = 2
+_OWS: Final = " \t"
+_CRLF_BYTES: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

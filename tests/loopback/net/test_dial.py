@@ -201,7 +201,7 @@ def test_out_of_descriptors_is_our_fault(run, monkeypatch):
             raise OSError(24, "Too many open files")
 
         health = Health()
-        monkeypatch.setattr("egress_router.net.endpoint.socket.SocketType", no_socket)
+        monkeypatch.setattr("egress_router.net.endpoint._Socket", no_socket)
         assert await cause_of("127.0.2.1", port=9, health=health) == DialCause.EXHAUSTED
         monkeypatch.undo()
         assert health.avoided() == ()

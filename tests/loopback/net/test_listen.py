@@ -17,7 +17,15 @@ import pytest
 
 from egress_router.errors import KernelError
 from egress_router.net.binding import Binding, Bound, open_listeners
-from egress_router.net.listen import ACCEPT_BATCH, Admission, Listener, Loads, connection_limit
+from egress_router.net.listen import (
+    ACCEPT_BATCH,
+    ALONE_S,
+    STAND_BACK_S,
+    Admission,
+    Listener,
+    Loads,
+    connection_limit,
+)
 
 LOCAL = Binding(addresses=(ip_address("127.0.0.1"),), port=0)
 
@@ -245,7 +253,7 @@ def test_low_port_names_the_sysctl(monkeypatch):
         def bind(self, *_):
             raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("egress_router.net.endpoint.socket.SocketType", Unprivileged)
+    monkeypatch.setattr("egress_router.net.endpoint._Socket", Unprivileged)
     with pytest.raises(KernelError, match=r"port 53.*net\.ipv4\.ip_unprivileged_port_start=0"):
         open_listeners(binding("127.0.0.1", port=53))
 
@@ -274,7 +282,7 @@ def test_kernel_without_ipv6_still_listens(monkeypatch):
             raise OSError(97, "Address family not supported by protocol")
         return real(family, *rest)
 
-    monkeypatch.setattr("egress_router.net.endpoint.socket.SocketType", no_ipv6)
+    monkeypatch.setattr("egress_router.net.endpoint._Socket", no_ipv6)
     (sock,) = open_listeners(binding("127.0.0.1", "::", port=0))
     sock.close()
     with pytest.raises(KernelError):
@@ -282,7 +290,7 @@ def test_kernel_without_ipv6_still_listens(monkeypatch):
 
 
 @contextmanager
-def sharing(limit):
+def sharing(limit, loop=None):
     """Two listeners on the same sockets, of which the first always wakes up first."""
     sockets = open_listeners(LOCAL)
     twins = tuple(socket.SocketType(fileno=os.dup(sock.fileno())) for sock in sockets)
@@ -296,7 +304,7 @@ def sharing(limit):
             Admission(limit, Loads(counts, number)),
             on_connection=lambda sock, _, number=number: it.admitted.append((number, sock)),
             on_excess=lambda sock, _: (it.refused.append(sock), sock.close()),
-            loop=asyncio.get_running_loop(),
+            loop=loop or asyncio.get_running_loop(),
         )
         listener.start()
         it.listeners.append(listener)
@@ -357,6 +365,33 @@ def test_whoever_has_more_open_takes_what_nobody_else_does(run):
                 await until(lambda number=number: len(it.admitted) == number)
             assert it.spread() == [40, 0]
             assert time.monotonic() - began < 1
+
+    run(scene())
+
+
+def test_what_nobody_took_shows_that_nobody_has_time(run):
+    """One stand-back in vain is enough for a while: a busy daemon's connections do not all wait."""
+
+    async def scene():
+        loop, waits = asyncio.get_running_loop(), []
+        counting = SimpleNamespace(
+            add_reader=loop.add_reader,
+            remove_reader=loop.remove_reader,
+            call_later=lambda seconds, call: (
+                waits.append(seconds),
+                loop.call_later(seconds, call),
+            )[1],
+        )
+        with sharing(limit=1000, loop=counting) as it:
+            it.listeners.pop().close()
+            for number in range(1, 13):
+                it.connect()
+                await until(lambda number=number: len(it.admitted) == number)
+            assert waits.count(STAND_BACK_S) <= 2
+            await asyncio.sleep(2 * ALONE_S)
+            it.connect()
+            await until(lambda: len(it.admitted) == 13)
+            assert waits[-2:] == [STAND_BACK_S, ALONE_S]
 
     run(scene())
 

@@ -71,7 +71,7 @@ def test_what_is_passed_on_is_told_nothing_again(run):
         with polling() as poller, near, far:
             poller.watch(near.fileno(), first)
             await turns()
-            poller.pass_on(near.fileno(), second)
+            poller.watch(near.fileno(), second, read_out=True)
             await turns()
             assert second.events == []
             far.send(b"x")
@@ -90,7 +90,7 @@ def test_passing_on_what_nobody_watched_begins_to_watch(run):
         heard = Heard()
         with polling() as poller, near, far:
             far.send(b"x")
-            poller.pass_on(near.fileno(), heard)
+            poller.watch(near.fileno(), heard, read_out=True)
             await turns()
             assert [bool(events & READABLE) for events in heard.events] == [True]
 

@@ -40,7 +40,7 @@ def test_each_is_called_once_at_its_time_or_taken_back(
 ) -> None:
     """What is not taken back is called when its span has passed; there is one timer at most."""
     loop = FakeLoop()
-    deadlines = Deadlines(loop, SPAN_S)  # type: ignore[arg-type]
+    deadlines = Deadlines(loop, SPAN_S, clock=loop.time)  # type: ignore[arg-type]
     called: dict[int, float] = {}
     moments = []
     for index, (at, taken_after) in enumerate(plan):
@@ -69,7 +69,7 @@ def test_each_is_called_once_at_its_time_or_taken_back(
 def test_one_that_is_called_may_set_another() -> None:
     """A call that sets a deadline is no danger to those behind it."""
     loop = FakeLoop()
-    deadlines = Deadlines(loop, SPAN_S)  # type: ignore[arg-type]
+    deadlines = Deadlines(loop, SPAN_S, clock=loop.time)  # type: ignore[arg-type]
     called: list[float] = []
     deadlines.set(lambda: deadlines.set(lambda: called.append(loop.now)))
     deadlines.set(lambda: called.append(-loop.now))

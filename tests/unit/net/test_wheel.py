@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egress_router.net.wheel import BATCH, IdleWheel
+from egress_router.net.wheel import BATCH, Idler, IdleWheel
+
+pytestmark = pytest.mark.interpreted
 
 
 class FakeLoop:
@@ -48,15 +49,13 @@ class FakeLoop:
                 call()
 
 
-@dataclass(eq=False)
-class Tunnel:
+class Tunnel(Idler):
     """Remembers when it was ended."""
 
-    loop: FakeLoop
-    idle_ticks: int
-    active_tick: int = 0
-    slot: int = 0
-    ended_at: list[float] = field(default_factory=list)
+    def __init__(self, loop: FakeLoop, idle_ticks: int) -> None:
+        super().__init__(idle_ticks)
+        self.loop = loop
+        self.ended_at: list[float] = []
 
     def end_idle(self) -> None:
         self.ended_at.append(self.loop.now)
