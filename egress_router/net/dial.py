@@ -24,7 +24,7 @@ from egress_router.net.deadlines import Deadlines
 from egress_router.net.dial_errors import DialCause, DialError, Failure, cause_of
 from egress_router.net.egress import bind_stream
 from egress_router.net.endpoint import hold_ack, open_stream, tune_stream
-from egress_router.net.poller import BROKEN, READABLE, WRITABLE
+from egress_router.net.poller import BROKEN, READABLE, WRITABLE, Watcher
 from egress_router.net.upstreams import Upstreams
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _settle(
         done.set_result(result)
 
 
-class Dial:
+class Dial(Watcher):
     """All attempts of one dial; made by `Dialler.start`.
 
     In `on_end`: `winner` is the one that answered, None if none has, and `read_out` tells that
@@ -217,7 +217,7 @@ class Dial:
             code = sock.connect_ex(upstream.socket_address())
             if code == _EINPROGRESS:
                 descriptor = sock.fileno()
-                self._poller.watch(descriptor, self._on_edge)
+                self._poller.watch(descriptor, self)
                 self._open[descriptor] = (upstream, sock)
                 return 0
         except BaseException:
@@ -229,7 +229,8 @@ class Dial:
             self._win(upstream, sock)
         return code
 
-    def _on_edge(self, descriptor: int, events: int) -> None:
+    def on_edge(self, descriptor: int, events: int) -> None:
+        """See `Watcher`."""
         attempt = self._open.get(descriptor)
         if attempt is None:
             return  # it has won, and its new owner has not taken it over yet

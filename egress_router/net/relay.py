@@ -146,6 +146,7 @@ class Relay(Idler):
     __slots__ = (
         "__weakref__",
         "_acks_late",
+        "_client",
         "_down",
         "_handshake",
         "_kept_alive",
@@ -166,6 +167,7 @@ class Relay(Idler):
         super().__init__(carrier.silent_ticks)
         self.carrier = carrier
         self._on_end = on_end
+        self._client = client.fileno()
         self._up = Flow(carrier, client, upstream)
         self._down = Flow(carrier, upstream, client)
         self._acks_late = False  # the kernel delays them, after a held handshake: tcp(7)
@@ -195,8 +197,8 @@ class Relay(Idler):
     def watch(self, *, client_read_out: bool, upstream_read_out: bool) -> None:
         """Takes the sockets' edges over; only `Carrier.carry` calls this."""
         poller = self.carrier.poller
-        poller.watch(self._up.source.fileno(), self._on_client, read_out=client_read_out)
-        poller.watch(self._down.source.fileno(), self._on_upstream, read_out=upstream_read_out)
+        poller.watch(self._client, self, read_out=client_read_out)
+        poller.watch(self._down.source.fileno(), self, read_out=upstream_read_out)
 
     def go_on(self, flow: Flow) -> None:
         """A flow has had its share of a turn, and comes back."""
@@ -282,17 +284,18 @@ class Relay(Idler):
         if self in self.carrier.relays and self._down.state != DONE:
             release_ack(self._up.sink)
 
-    def _on_client(self, _descriptor: int, events: int) -> None:
-        self._on_edge(self._up, self._down, events)
-
-    def _on_upstream(self, _descriptor: int, events: int) -> None:
+    def on_edge(self, descriptor: int, events: int) -> None:
+        """See `Watcher`."""
+        if descriptor == self._client:
+            self._take(self._up, self._down, events)
+            return
         if events & READABLE and not self._up.moved:
             self._server_first = True
-        self._on_edge(self._down, self._up, events)
+        self._take(self._down, self._up, events)
         if self._acks_late and self._down.moved:
             self._acknowledge()
 
-    def _on_edge(self, reading: Flow, writing: Flow, events: int) -> None:
+    def _take(self, reading: Flow, writing: Flow, events: int) -> None:
         """An edge of the socket that is the source of one flow and the sink of the other."""
         try:
             if events & READABLE:

@@ -17,7 +17,7 @@ import socket
 from typing import TYPE_CHECKING, Final
 
 from egress_router.net.endpoint import arm_reset
-from egress_router.net.poller import READABLE, UNEVEN, WRITABLE
+from egress_router.net.poller import READABLE, UNEVEN, WRITABLE, Watcher
 
 if TYPE_CHECKING:
     import asyncio
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 READ_BYTES: Final = 65536  # the most that one direction of a connection holds in memory
 
 
-class Stream:
+class Stream(Watcher):
     """A non-blocking stream socket; owns it from now on."""
 
     __slots__ = (
@@ -55,7 +55,7 @@ class Stream:
         self._watching = False
         self._readable = False
         self._uneven = False
-        poller.watch(self._descriptor, self._on_edge)
+        poller.watch(self._descriptor, self)
 
     async def read(self) -> bytes:
         """Some bytes, at most READ_BYTES; empty at the end. Raises OSError, or what `fail` gave."""
@@ -164,7 +164,8 @@ class Stream:
         finally:
             self._writer = None
 
-    def _on_edge(self, _descriptor: int, events: int) -> None:
+    def on_edge(self, _descriptor: int, events: int) -> None:
+        """See `Watcher`."""
         if events & READABLE:
             if events & UNEVEN:
                 self._uneven = True

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from egress_router.net.poller import Watcher
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -18,8 +20,11 @@ BATCH: Final = 256  # looked at in one turn of the loop: closing a crowd must no
 OFF: Final = -1  # the slot of what is not on the wheel (any more)
 
 
-class Idler:
-    """What can be put on the wheel; the three numbers are ticks, `slot` is the wheel's own."""
+class Idler(Watcher):
+    """What can be put on the wheel; the three numbers are ticks, `slot` is the wheel's own.
+
+    A watcher for the sake of those that are one as well: compiled classes have one base.
+    """
 
     __slots__ = ("active_tick", "idle_ticks", "slot")
 

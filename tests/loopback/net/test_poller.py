@@ -9,8 +9,10 @@ import socket
 
 import pytest
 
-from egress_router.net.poller import READABLE, WRITABLE, Poller
+from egress_router.net.poller import READABLE, WRITABLE, Poller, Watcher
 from tests.loopback.loops import LOOPS, connected_pair, polling, run_on
+
+pytestmark = pytest.mark.interpreted
 
 
 @pytest.fixture(params=sorted(LOOPS))
@@ -19,14 +21,21 @@ def run(request):
     return lambda coroutine: run_on(request.param, coroutine)
 
 
-class Heard:
-    """A handler that keeps what it was told."""
+class Heard(Watcher):
+    """Keeps what it was told."""
 
     def __init__(self):
         self.events = []
 
-    def __call__(self, _descriptor, events):
+    def on_edge(self, _descriptor, events):
         self.events.append(events)
+
+
+class Calling(Watcher):
+    """Has a function called."""
+
+    def __init__(self, call):
+        self.on_edge = call
 
 
 def pair_numbered(number):
@@ -140,8 +149,9 @@ def test_a_reused_number_brings_no_edge_of_its_forerunner(run):
                 made.extend(pair_numbered(number))
                 poller.watch(number, heard)
 
-            poller.watch(first.fileno(), replace)
-            poller.watch(second.fileno(), replace)
+            watcher = Calling(replace)
+            poller.watch(first.fileno(), watcher)
+            poller.watch(second.fileno(), watcher)
             await turns()
             # Both ends at once, so that both edges come in one turn; an end would be READABLE.
             first_far.send(b"x")
@@ -176,7 +186,7 @@ def test_a_socket_closed_without_a_word(run):
     run(scene())
 
 
-def test_a_handler_that_raises_concerns_nobody_else(run):
+def test_a_watcher_that_raises_concerns_nobody_else(run):
     """Its error goes to the loop's handler; the next socket of the same turn is served."""
 
     async def scene():
@@ -190,8 +200,9 @@ def test_a_handler_that_raises_concerns_nobody_else(run):
             raise ValueError("of this socket alone")
 
         with polling() as poller:
-            for (near, _), handler in zip(pairs, (fail, heard, fail), strict=True):
-                poller.watch(near.fileno(), handler)
+            watchers = (Calling(fail), heard, Calling(fail))
+            for (near, _), watcher in zip(pairs, watchers, strict=True):
+                poller.watch(near.fileno(), watcher)
             await turns()
             assert len(heard.events) == 1
             assert [str(error) for error in reported] == ["of this socket alone"] * 2
