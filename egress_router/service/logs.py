@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
     from egress_router.config.daemon import LogConfig
 
-STDOUT: Final = 1
-STDERR: Final = 2
+STDOUT, STDERR = 1, 2
 _now: Final = time.time
 
 

@@ -56,16 +56,25 @@ class PortCounts:
     bytes_down: int = 0
 
 
+class Labels:
+    """What all lines about one destination have in common."""
+
+    __slots__ = ("port", "rule", "target")
+
+    def __init__(self, destination: DnsDestination) -> None:
+        self.port = destination.port
+        self.target = f"{destination.host}:{destination.target_port}"
+        self.rule = destination.line
+
+
 class Record:
     """One connection, from its acceptance to its line."""
 
-    __slots__ = ("_counts", "_destination", "_peer", "_started", "_upstream", "number")
+    __slots__ = ("_counts", "_labels", "_peer", "_started", "_upstream", "number")
 
-    def __init__(
-        self, destination: DnsDestination, counts: PortCounts, peer: tuple[str, int]
-    ) -> None:
+    def __init__(self, labels: Labels, counts: PortCounts, peer: tuple[str, int]) -> None:
         self.number = next(_numbers)
-        self._destination = destination
+        self._labels = labels
         self._counts = counts
         self._peer = peer
         self._started = _monotonic()
@@ -122,12 +131,12 @@ class Record:
         return fields
 
     def _begin_fields(self) -> dict[str, object]:
-        one = self._destination
+        labels = self._labels
         return {
             "id": self._counts.id_prefix + format(self.number, "x"),
             "client": render_endpoint(*self._peer),
-            "port": one.port,
-            "target": f"{one.host}:{one.target_port}",
+            "port": labels.port,
+            "target": labels.target,
             "address": self._upstream.text if self._upstream else None,
-            "rule": one.line,
+            "rule": labels.rule,
         }

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final
 
 from egress_router.errors import KernelError
-from egress_router.modes.dns.ledger import Dials, PortCounts, Record
+from egress_router.modes.dns.ledger import Dials, Labels, PortCounts, Record
 from egress_router.modes.dns.outside import Outside  # noqa: TC001 (of a field)
 from egress_router.modes.dns.partners import Partners
 from egress_router.modes.dns.sockets import reset
@@ -84,6 +84,7 @@ class Port:
         self.counts = PortCounts(dials=shared.dials, log=shared.log, id_prefix=shared.id_prefix)
         self.reason = shared.trouble
         self.fault = ""  # why it could not listen when it was to
+        self._labels = Labels(destination)
         self._shared = shared
         self._times = times
         self.partners = self._make_partners()
@@ -100,6 +101,7 @@ class Port:
         """Leads elsewhere from now on; its sockets stay open while something is behind it."""
         self.partners.close()
         self.destination, self.name = destination, name
+        self._labels = Labels(destination)
         self.partners = self._make_partners()
 
     def remove(self) -> None:
@@ -108,8 +110,8 @@ class Port:
         self.close()
         log_event(
             events.DNS_PORT_CLOSED,
-            port=self.destination.port,
-            target=self._target(),
+            port=self._labels.port,
+            target=self._labels.target,
             reason=REMOVED,
         )
 
@@ -192,15 +194,15 @@ class Port:
             loop=self._shared.loop,
         )
         self._listener.start()
-        log_event(events.DNS_PORT_OPENED, port=self.destination.port, target=self._target())
+        log_event(events.DNS_PORT_OPENED, port=self.destination.port, target=self._labels.target)
         return ""
 
     def _close(self, reason: str) -> None:
         self._stop_listening()
         log_event(
             events.DNS_PORT_CLOSED,
-            port=self.destination.port,
-            target=self._target(),
+            port=self._labels.port,
+            target=self._labels.target,
             reason=reason,
         )
 
@@ -209,16 +211,13 @@ class Port:
         if listener is not None:
             listener.close()
 
-    def _target(self) -> str:
-        return f"{self.destination.host}:{self.destination.target_port}"
-
     def _accept(self, sock: socket.SocketType, peer: tuple[str, int]) -> None:
-        Connection(self, sock, Record(self.destination, self.counts, peer), self._shared)
+        Connection(self, sock, Record(self._labels, self.counts, peer), self._shared)
 
     def _turn_away(self, sock: socket.SocketType, peer: tuple[str, int]) -> None:
         reset(sock)
         limit = self._shared.admission.limit
-        Record(self.destination, self.counts, peer).refused(f"{limit} connections are open")
+        Record(self._labels, self.counts, peer).refused(f"{limit} connections are open")
 
 
 class Connection:

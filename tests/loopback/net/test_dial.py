@@ -193,6 +193,7 @@ def test_family_without_source_is_left_out(run):
     run(scene())
 
 
+@pytest.mark.interpreted
 def test_out_of_descriptors_is_our_fault(run, monkeypatch):
     """A dial that gets no socket says so, and does not blame the address."""
 

@@ -246,6 +246,7 @@ def test_port_in_use_is_named():
             free.bind(("127.0.0.3", port))
 
 
+@pytest.mark.interpreted
 def test_low_port_names_the_sysctl(monkeypatch):
     """A low port without the right to it names the sysctl that gives it."""
 
@@ -273,6 +274,7 @@ def test_both_families_listen_on_one_port():
             sock.close()
 
 
+@pytest.mark.interpreted
 def test_kernel_without_ipv6_still_listens(monkeypatch):
     """Where there is no IPv6 the wildcard of it is passed over, a literal address is not."""
     real = socket.SocketType
