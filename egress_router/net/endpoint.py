@@ -53,16 +53,14 @@ def open_stream(family: int) -> socket.SocketType:
     return _Socket(family, _NEW_STREAM)
 
 
-def accept_stream(
-    listener: socket.SocketType, family: int
-) -> tuple[socket.SocketType, tuple[str, int]]:
+def accept_stream(listener: socket.SocketType) -> tuple[socket.SocketType, tuple[str, int]]:
     """The next connection, non-blocking, and its peer's address and port; raises OSError.
 
     What `socket.socket.accept` does, of which the method here is the part that calls the kernel.
     """
     descriptor, peer = listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001 - see above
     _set_blocking(descriptor, False)
-    return _Socket(family, _STREAM, 0, descriptor), peer[:2]
+    return _Socket(listener.family, _STREAM, 0, descriptor), peer[:2]
 
 
 def family_of(address: IPAddress) -> int:

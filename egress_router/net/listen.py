@@ -159,7 +159,6 @@ class Listener:
         """
         self._bound = bound
         self._sockets = bound.sockets
-        self._families = {sock: int(sock.family) for sock in self._sockets}
         self._admission = admission
         self._on_connection = on_connection
         self._on_excess = on_excess
@@ -247,7 +246,7 @@ class Listener:
     def _accept_one(self, sock: socket.SocketType) -> bool:
         """Whether to go on: something was waiting, and there was a descriptor for it."""
         try:
-            connection, peer = accept_stream(sock, self._families[sock])
+            connection, peer = accept_stream(sock)
         except BlockingIOError:
             return False
         except OSError as error:
@@ -268,7 +267,7 @@ class Listener:
     def _shed(self, sock: socket.SocketType) -> bool:
         self._give_up_reserve()
         try:
-            connection, _ = accept_stream(sock, self._families[sock])
+            connection, _ = accept_stream(sock)
         except OSError:
             self._refill_reserve()
             self._pause()

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    Line: TypeAlias = str | Callable[[], str]  # made, or to be made
+    # Made, or what makes it.
+    Line: TypeAlias = str | tuple[Callable[..., str], tuple[object, ...]]
 
 # 4 MiB: two seconds of a proxy that writes 5,000 lines/s, and little against the pod's memory.
 QUEUE_CHARACTERS: Final = 4 * 1024 * 1024
@@ -46,7 +47,7 @@ class Writer(Protocol):
     def put(self, line: str) -> None:
         """Takes one line."""
 
-    def put_late(self, make: Callable[[], str]) -> None:
+    def put_late(self, make: Callable[..., str], *args: object) -> None:
         """Takes a line that is made when it is written, perhaps by another thread."""
 
     def close(self, timeout_s: float) -> None:
@@ -86,9 +87,9 @@ class DirectWriter:
         except OSError:
             self.dropped += 1
 
-    def put_late(self, make: Callable[[], str]) -> None:
+    def put_late(self, make: Callable[..., str], *args: object) -> None:
         """Makes and writes it at once."""
-        self.put(make())
+        self.put(make(*args))
 
     def close(self, timeout_s: float) -> None:
         """Nothing is ever left."""
@@ -132,9 +133,9 @@ class QueueWriter:
         """Queues one line, or counts it as dropped; never waits for the descriptor."""
         self._queue(line, len(line))
 
-    def put_late(self, make: Callable[[], str]) -> None:
+    def put_late(self, make: Callable[..., str], *args: object) -> None:
         """The same for a line that the thread makes; one that cannot be made is lost."""
-        self._queue(make, LATE_CHARACTERS)
+        self._queue((make, args), LATE_CHARACTERS)
 
     def close(self, timeout_s: float) -> None:
         """Waits until all is written, at most that long; what is left is lost."""
@@ -208,7 +209,7 @@ class QueueWriter:
                 time.sleep(0)  # whoever waits for the interpreter gets it now
             for line in lines[first : first + LATE_BATCH]:
                 try:
-                    made.append(line if isinstance(line, str) else line())
+                    made.append(line if isinstance(line, str) else line[0](*line[1]))
                 except Exception:  # noqa: BLE001 - the thread lives on, and the loss is told
                     with self._lock:
                         self.dropped += 1

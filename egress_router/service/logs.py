@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from egress_router.service.events import LOG_LINES_LOST, RANKS, Event
@@ -36,8 +35,11 @@ class _Log:
 
     __slots__ = ("first", "render", "threshold", "writer")
 
-    def __init__(
-        self, threshold: int, render: Renderer, writer: Writer, *, first: bool = True
+    def __init__(self) -> None:
+        self.put_in_force(RANKS["info"], render_json, DirectWriter(STDERR), first=True)
+
+    def put_in_force(
+        self, threshold: int, render: Renderer, writer: Writer, *, first: bool
     ) -> None:
         self.threshold = threshold
         self.render = render
@@ -48,7 +50,7 @@ class _Log:
         return event.rank >= self.threshold and (self.first or not event.common)
 
 
-_log = _Log(RANKS["info"], render_json, DirectWriter(STDERR))
+_log: Final = _Log()  # the one place where lines of a process go
 
 
 def log_event(event: Event, /, **fields: Any) -> None:
@@ -58,25 +60,28 @@ def log_event(event: Event, /, **fields: Any) -> None:
 
 def log_fields(event: Event, fields: dict[str, Any]) -> None:
     """The same where the fields are at hand as they are to be written."""
-    log = _log
-    if log.takes(event):
-        log.writer.put(log.render(event, fields, _now()))
+    if _log.takes(event):
+        _log.writer.put(_log.render(event, fields, _now()))
 
 
-def log_late(event: Event, fields: Callable[[], dict[str, Any]]) -> None:
+def log_late(event: Event, fields: Callable[..., dict[str, Any]], *args: object) -> None:
     """The same for the lines of connections, which the writer makes: many at once cost less.
 
-    `fields` is called once, perhaps in another thread; what it looks at is not to change any more.
+    `fields(*args)` is called once, perhaps in another thread; what it looks at is not to change
+    any more.
     """
-    log = _log
-    if log.takes(event):
-        log.writer.put_late(partial(_render_late, log.render, event, fields, _now()))
+    if _log.takes(event):
+        _log.writer.put_late(_render_late, _log.render, event, _now(), fields, args)
 
 
 def _render_late(
-    render: Renderer, event: Event, fields: Callable[[], dict[str, Any]], at: float
+    render: Renderer,
+    event: Event,
+    at: float,
+    fields: Callable[..., dict[str, Any]],
+    args: tuple[object, ...],
 ) -> str:
-    return render(event, fields(), at)
+    return render(event, fields(*args), at)
 
 
 def is_logged(event: Event) -> bool:
@@ -95,7 +100,6 @@ def configure_logs(
 
     A daemon of several processes writes by turns, and its first one writes what all of them see.
     """
-    global _log  # noqa: PLW0603 - the one place where lines of a process go
     descriptor = STDOUT if daemon else STDERR
     terminal = os.isatty(descriptor)
     render = (
@@ -110,7 +114,7 @@ def configure_logs(
             lambda count: render(LOG_LINES_LOST, {"count": count}, _now()),
             turn=turn,
         )
-    _log = _Log(RANKS[config.level], render, writer, first=place.first)
+    _log.put_in_force(RANKS[config.level], render, writer, first=place.first)
 
 
 def close_logs(timeout_s: float) -> None:

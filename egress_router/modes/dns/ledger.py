@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import time
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from egress_router.net.endpoint import render_endpoint
@@ -119,7 +118,7 @@ class Record:
         self._write(events.DNS_REFUSED, reason)
 
     def _write(self, event: Event, reason: str, end: RelayEnd | None = None) -> None:
-        log_late(event, partial(self._end_fields, reason, end, seconds_since(self._started)))
+        log_late(event, self._end_fields, reason, end, seconds_since(self._started))
 
     def _end_fields(self, reason: str, end: RelayEnd | None, seconds: float) -> dict[str, object]:
         fields = self._begin_fields()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from egress_router.modes.http.refusals import Refusals
@@ -149,7 +149,7 @@ class Ledger:
         if verdict is ALLOWED and not self._log.takes():
             return
         seconds = seconds_since(record.started)
-        log_late(_EVENTS[verdict], partial(_fields, record, self._id_prefix, seconds))
+        log_late(_EVENTS[verdict], _fields, record, self._id_prefix, seconds)
 
 
 def _fields(record: Record, id_prefix: str, seconds: float) -> dict[str, object]:

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 @pytest.fixture
 def _log_restored() -> Iterator[None]:
     """Whatever a test configures is undone."""
-    before = logs._log
+    log = logs._log
+    before = log.threshold, log.render, log.writer
+    first = log.first
     yield
-    logs._log = before
+    log.put_in_force(*before, first=first)
 
 
 @pytest.mark.usefixtures("_log_restored")
