@@ -3,7 +3,8 @@
 1. Connections are counted by us, below half of what the descriptor limit allows: at the kernel's
    own limit asyncio spins and uvloop drops connections without a word.
 2. A turn of the loop accepts a bounded number: a burst of new connections does not keep those
-   that are open waiting.
+   that are open waiting. It is as many as have lately been there: to ask for one more in vain
+   costs as much as a turn for it would.
 3. Out of descriptors all the same: one is kept in reserve, given up for a moment so that the
    waiting connection can be accepted and closed. If even that fails, accepting pauses for a while.
 4. Where other processes accept from the same sockets, who has many more connections open than
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 # In one turn: whoever else listens there, and may be idle, takes the next ones.
 ACCEPT_BATCH: Final = 8
+BATCHES_USED_UP: Final = 4  # one after the other, and the next one is twice as large
 LEFT_BATCH: Final = 64  # beyond the limit, and left by others: turned away in one turn
 STAND_BACK_S: Final = 0.001  # longer than an idle process takes to wake up
 STAND_BACK_FULL_S: Final = 0.02
@@ -168,6 +170,8 @@ class Listener:
         self._resume: asyncio.TimerHandle | None = None
         self._left: list[socket.SocketType] = []
         self._alone: asyncio.TimerHandle | None = None  # nobody else has time
+        self._batch = 1
+        self._used_up = 0
         self.counts = ListenCounts()
 
     def start(self) -> None:
@@ -207,12 +211,16 @@ class Listener:
     def _on_readable(self, sock: socket.SocketType) -> None:
         admission = self._admission
         share = admission.share(fair=self._alone is None)
-        for _ in range(ACCEPT_BATCH):
+        for number in range(self._batch):
             if share is not None and admission.active > share:
                 self._leave(sock)
                 return
             if not self._accept_one(sock) or not self._sockets:  # or it has been closed
+                self._batch, self._used_up = max(number, 1), 0
                 return
+        self._used_up += 1
+        if self._used_up == BATCHES_USED_UP:
+            self._batch, self._used_up = min(2 * self._batch, ACCEPT_BATCH), 0
 
     def _leave(self, sock: socket.SocketType) -> None:
         """Leaves what waits there to others, for a moment."""

@@ -21,17 +21,23 @@ LOST: Final = "lost"
 class ConnectionLog:
     """One in `every` connections has its line, the first among them; 0: none has."""
 
-    __slots__ = ("_turn", "every", "left_out", "lost", "over_limit", "written")
+    __slots__ = ("_number", "_turn", "every", "left_out", "lost", "over_limit", "written")
 
     lost: Callable[[], int]  # how many the kernel could not tell; read when somebody asks
 
     def __init__(self, every: int) -> None:
         self.every = every
+        self._number = 0
         self._turn = 0
         self.written = 0
         self.left_out = 0
         self.over_limit = 0
         self.lost = lambda: 0
+
+    def next_number(self) -> int:
+        """For the id of a connection: 1, 2, 3."""
+        self._number += 1
+        return self._number
 
     def takes(self) -> bool:
         """Whether the connection that has just ended is to have a line; counts it."""

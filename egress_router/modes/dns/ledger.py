@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from egress_router.service.connection_log import ConnectionLog
     from egress_router.service.events import Event
 
-_numbers: Final = itertools.count(1)
 _monotonic: Final = time.monotonic
 _CONNECTED: Final = events.DNS_CONNECTED
 _FORWARDED: Final = events.DNS_FORWARDED
@@ -72,7 +70,7 @@ class Record:
     __slots__ = ("_counts", "_labels", "_peer", "_started", "_upstream", "number")
 
     def __init__(self, labels: Labels, counts: PortCounts, peer: tuple[str, int]) -> None:
-        self.number = next(_numbers)
+        self.number = counts.log.next_number()
         self._labels = labels
         self._counts = counts
         self._peer = peer

@@ -5,7 +5,6 @@ A line never holds credentials, a path or a query: the target is host and port a
 
 from __future__ import annotations
 
-import itertools
 import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
@@ -45,7 +44,6 @@ _EVENTS: Final[dict[Verdict, Event]] = {
 # A rule's line and text, and the verdict; line 0: no rule decided.
 Decided: TypeAlias = tuple[int | str, str, str]
 
-_numbers: Final = itertools.count(1)
 _monotonic: Final = time.monotonic
 
 
@@ -124,7 +122,7 @@ class Ledger:
 
     def begin(self, record: Record) -> None:
         """A request's head is there, or is known not to be one."""
-        record.number = next(_numbers)
+        record.number = self._log.next_number()
         self.open[record.kind] += 1
 
     def become(self, record: Record, kind: Kind) -> None:
