@@ -18,7 +18,7 @@ def render_topic(topic: Topic, machine: dict[str, str], options: dict[str, Any])
     """One topic's table, and under which conditions it was taken."""
     facts = ", ".join(f"{name} {value}" for name, value in machine.items())
     extra = "".join(f", {name}={value}" for name, value in options["ours"].items())
-    conditions = f"Rounds: {options['rounds']}, loads of {options['seconds']:g} s{extra}; {facts}."
+    conditions = f"Rounds: {topic.rounds}, loads of {options['seconds']:g} s{extra}; {facts}."
     beside = " ".join(filter(None, (topic.render_load(), topic.render_idle())))
     return "\n\n".join(filter(None, (conditions, topic.render(), beside)))
 

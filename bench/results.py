@@ -76,6 +76,11 @@ class Topic:
             self.series.append(series)
         series.sides.setdefault(side, []).append(value)
 
+    @property
+    def rounds(self) -> int:
+        """How many there were; topics measured at different times may have different ones."""
+        return max((len(values) for one in self.series for values in one.sides.values()), default=0)
+
     def render(self) -> str:
         """Markdown: for each side its ratio to the first, with its range, then its own median."""
         rows = [one for one in self.series if not one.of_the_machine]
