@@ -40,7 +40,7 @@ LEFT_BATCH: Final = 64  # beyond the limit, and left by others: turned away in o
 STAND_BACK_S: Final = 0.001  # longer than an idle process takes to wake up
 STAND_BACK_FULL_S: Final = 0.02
 ALONE_S: Final = 0.05  # from a connection that nobody else took to the next that is left to others
-# another's number of connections so often, and these, are many more
+# Another's number of connections so often, and these, are many more.
 AHEAD_TIMES: Final = 1.5
 AHEAD_BY: Final = 4
 PAUSE_S: Final = 0.2  # without descriptors even for the reserve; recovery is owed within a second

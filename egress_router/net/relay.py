@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 # Keepalive finds dead peers much earlier; users lost long silent sessions to less.
 IDLE_S: Final = 3600.0
 HALF_CLOSED_IDLE_S: Final = 60.0
-SILENT_S = 15.0
+SILENT_S = 15.0  # no Final: a test shortens it, in compiled code as well
 HELD_S: Final = 0.005  # longer than a client in the cluster takes for its first bytes
 
 _SHUT_WR: Final = int(socket.SHUT_WR)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from egress_router.config.daemon import LogConfig
 
-STDOUT, STDERR = 1, 2
+STDOUT, STDERR = 1, 2  # no Final: tests put a terminal there, in compiled code as well
 _now: Final = time.time
 
 
