@@ -58,16 +58,23 @@ class Process:
         lines = (self.output() + self.errors()).splitlines()
         return "\n".join(lines[-TAIL_LINES:])
 
-    def wait_for_line(self, text: str, timeout: float = DEADLINE_S) -> str:
-        """The first complete line of output or errors that contains `text`.
+    def said(self) -> tuple[int, int]:
+        """How much it has printed so far, for `wait_for_line`: characters of output and errors."""
+        return len(self.output()), len(self.errors())
+
+    def wait_for_line(
+        self, text: str, timeout: float = DEADLINE_S, *, since: tuple[int, int] = (0, 0)
+    ) -> str:
+        """The first complete line of output or errors with `text` in it, behind what it had `said`.
 
         TimeoutError if it does not come in time, RuntimeError if the program ends without it;
         both quote what was printed.
         """
+        out, err = since
         deadline = time.monotonic() + timeout
         while True:
             ended = not self.running  # asked first: what it printed last is then in the files
-            for printed in (self.output(), self.errors()):
+            for printed in (self.output()[out:], self.errors()[err:]):
                 for line in printed.splitlines(keepends=True):
                     if text in line and line.endswith("\n"):
                         return line.rstrip("\n")
