@@ -9,11 +9,9 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
 from egress_router.errors import KernelError
 from egress_router.kernel import decode, devconf, netns
+from egress_router.kernel.rtnetlink import IPRoute, NetlinkError
 from egress_router.plan.drift import render_route, render_rule
 from egress_router.plan.state import (
     ACCOUNTING,

@@ -6,9 +6,8 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from pyroute2 import netns
-
 from egress_router.errors import KernelError
+from egress_router.kernel.rtnetlink import setns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +29,7 @@ def entered(path: str) -> Iterator[int]:
         except OSError as error:
             raise _refused(path, error) from error
         try:
-            netns.setns(there)
+            setns(there)
         except OSError as error:
             raise _refused(path, error) from error
         finally:
@@ -38,7 +37,7 @@ def entered(path: str) -> Iterator[int]:
         try:
             yield home
         finally:
-            netns.setns(home)
+            setns(home)
     finally:
         os.close(home)
 
