@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from egress_router.kernel.signs import ruleset_generation
 from egress_router.kernel.tally import observe_ports
 from egress_router.plan.counting import add_ports
 from egress_router.plan.forwards import (
@@ -32,7 +31,7 @@ class ForwardTable:
         counted = self.observe()
         nft.change(text, step="load the nftables table of forwarded ports")
         self._counted = counted
-        self._text, self._generation = text, ruleset_generation()
+        self._text, self._generation = text, nft.generation()
 
     def observe(self) -> Ports:
         """What each port has counted since the daemon started."""
@@ -44,7 +43,7 @@ class ForwardTable:
         """Loads the table again if it is not there any more; whether that was so."""
         if self._text is None:
             return False
-        generation = ruleset_generation()
+        generation = nft.generation()
         if generation is not None and generation == self._generation:
             return False
         self._generation = generation

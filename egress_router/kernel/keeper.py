@@ -169,7 +169,9 @@ class Keeper:
         except BaseException:
             self._config = before
             raise
-        return self._forget_contradictions(config, observed, desired)
+        forgotten = self._forget_contradictions(config, observed, desired)
+        self._session().settle()
+        return forgotten
 
     def _forget_contradictions(
         self, config: InitConfig, observed: Observed, desired: Desired

@@ -1,14 +1,13 @@
 """nftables through libnftables, in a worker process that can be ended when it hangs.
 
-How a rerun knows that nobody touched the table: nft's listing of what was loaded is not the text
-that was loaded, and differs between versions, so the two are not compared. Instead the table's
-comment carries the digest of the text, and an empty set called `seal` the digest of the listing as
-it was right after loading. A table whose listing still has that digest is intact.
+The listing by which a table is sealed (`kernel.seal`) takes half a second with ten thousand
+destinations, in which the caller has other things to do: it is asked for with the loading, and the
+table is sealed with the next request, or by `settle`.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import importlib.util
 import json
 import os
@@ -17,25 +16,34 @@ import select
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from egress_router.errors import KernelError
-from egress_router.kernel.signs import ruleset_generation
-from egress_router.plan.ruleset import COMMENT_PREFIX, TABLE, render_removal, ruleset_digest
-from egress_router.plan.state import Table
+from egress_router.kernel.seal import open_seal, read_listing, render_seal, sealed_table
+from egress_router.kernel.signs import RulesetSign
+from egress_router.plan.ruleset import TABLE, render_removal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
+
+    from egress_router.plan.state import Table
 
 TIMEOUT_S = 10.0  # loading 10,000 destinations takes a tenth of a second; ten seconds is a hang
 
 _WORKER = Path(__file__).with_name("nft_worker.py")
 _LIST = f"list table inet {TABLE}"
-_SEAL = re.compile(r"\n?\tset seal \{\n.*?\n\t\}\n", re.DOTALL)
-_SEAL_COMMENT = re.compile(r'comment "([0-9a-f]+)"')
 _MANY_ELEMENTS = re.compile(r"(elements = \{[^{},]*(?:,[^{},]*){7}),[^{}]*\}")
 _READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Loaded:
+    """A table that was loaded and has no seal yet; the ruleset's generation before that."""
+
+    before: int | None
 
 
 def nft_installed() -> bool:
@@ -51,7 +59,9 @@ class Nft:
 
     def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
+        self._sign = RulesetSign()
         self._known: tuple[int, Table | None] | None = None  # by generation of the ruleset
+        self._unsealed: _Loaded | None = None
         self._worker: subprocess.Popen[bytes] | None = None
         self._start()
 
@@ -68,6 +78,8 @@ class Nft:
 
     def close(self) -> None:
         """Ends the worker."""
+        self._sign.close()
+        self._unsealed = None
         worker, self._worker = self._worker, None
         if worker is None:
             return
@@ -98,7 +110,8 @@ class Nft:
         Listing 10,000 destinations takes half a second: it is done only after a transaction, and
         not after our own, which has listed the table to seal it.
         """
-        generation = ruleset_generation()
+        self.settle()
+        generation = self._sign.generation()
         if generation is not None and self._known is not None and self._known[0] == generation:
             return self._known[1]
         table = self._list_table()
@@ -111,7 +124,7 @@ class Nft:
             if "No such file or directory" in answer["error"]:
                 return None
             raise _refused("list the nftables table", answer)
-        return _read_listing(answer["output"])
+        return read_listing(answer["output"])
 
     def check(self, text: str) -> None:
         """Has the kernel look at a ruleset without loading it; raises KernelError as it answers.
@@ -124,12 +137,48 @@ class Nft:
             raise _refused("check the nftables ruleset", answer)
 
     def load(self, text: str | None, *, seal: bool = True) -> None:
-        """Replaces our table in one transaction and seals it, or removes it (None)."""
+        """Replaces our table in one transaction, or removes it (None).
+
+        With `seal` it is sealed when the worker has listed it: with the next request, or `settle`.
+        """
+        self._forget_listing()
+        before = self._sign.generation()
         answer = self._request(text or render_removal())
         if answer["code"]:
             raise _refused("load the nftables ruleset", answer)
         if text is not None and seal:
-            self._seal()
+            self._unsealed = _Loaded(before=before)
+            self._send(_LIST)
+
+    def settle(self) -> None:
+        """Seals what was loaded last, if that is still to be done; raises KernelError.
+
+        A transaction of somebody else's since then may have changed it, and leaves it unsealed. The
+        next look at the table finds that, and it is loaded again.
+        """
+        loaded, self._unsealed = self._unsealed, None
+        if loaded is None:
+            return
+        listing, _ = open_seal(self._sealed(self._receive()))
+        now = self._sign.generation()
+        if loaded.before is not None and now != loaded.before + 1:
+            return
+        self._sealed(self._request(f"add set inet {TABLE} seal {{ {render_seal(listing)} }}"))
+        # Each transaction is one generation: if the seal's was the only one, the table is what was
+        # listed, and the seal.
+        if now is not None and self._sign.generation() == now + 1:
+            self._known = now + 1, sealed_table(listing)
+
+    def _forget_listing(self) -> None:
+        """What is not sealed yet is about to be replaced: whatever becomes of its listing."""
+        if self._unsealed is not None:
+            self._unsealed = None
+            with contextlib.suppress(KernelError):
+                self._receive()
+
+    def generation(self) -> int | None:
+        """The generation of the namespace's ruleset, or None where it may not be asked."""
+        return self._sign.generation()
 
     def change(self, text: str, *, step: str) -> None:
         """Carries out one transaction on a table other than ours; `step` names it in an error."""
@@ -142,27 +191,20 @@ class Nft:
         answer = self._request(f"list table inet {table}")
         return "" if answer["code"] else str(answer["output"])
 
-    def _seal(self) -> None:
-        before = ruleset_generation()
-        listing, _ = _open_seal(self._require(_LIST))
-        seal = f'type mark; comment "{_digest(listing)}";'
-        self._require(f"add set inet {TABLE} seal {{ {seal} }}")
-        after = ruleset_generation()
-        # Each transaction is one generation: if the seal's was the only one, the table is what was
-        # listed, and the seal.
-        if before is not None and after == before + 1:
-            self._known = after, _read_listing(_with_seal(listing, seal))
-
-    def _require(self, command: str) -> str:
-        answer = self._request(command)
+    @staticmethod
+    def _sealed(answer: dict[str, Any]) -> str:
         if answer["code"]:
             raise _refused("seal the nftables table", answer)
         return str(answer["output"])
 
     def _request(self, command: str, *, check: bool = False) -> dict[str, Any]:
+        self.settle()
+        self._send(command, check=check)
+        return self._receive()
+
+    def _send(self, command: str, *, check: bool = False) -> None:
         worker = self._worker or self._start()
-        request = json.dumps({"command": command, "check": check})
-        try:
+        with self._talking():
             if not self._greeted:
                 greeting = self._read_answer(worker)
                 if greeting["code"]:
@@ -170,8 +212,19 @@ class Nft:
                         "load libnftables", greeting["error"], remedy="install python3-nftables"
                     )
                 self._greeted = True
+            request = json.dumps({"command": command, "check": check})
             self._write(worker, request.encode() + b"\n")
-            return self._read_answer(worker)
+
+    def _receive(self) -> dict[str, Any]:
+        assert self._worker is not None  # noqa: S101 (it was sent a request)
+        with self._talking():
+            return self._read_answer(self._worker)
+
+    @contextlib.contextmanager
+    def _talking(self) -> Iterator[None]:
+        """A worker that hangs or has ended is an error in words, and ended."""
+        try:
+            yield
         except TimeoutError as error:
             self.close()
             raise KernelError(
@@ -206,38 +259,6 @@ class Nft:
         self._buffer = bytearray(rest)
         answer: dict[str, Any] = json.loads(line)
         return answer
-
-
-def _read_listing(text: str) -> Table:
-    listing, sealed = _open_seal(text)
-    return Table(
-        ours=f'comment "{COMMENT_PREFIX}' in listing,
-        digest=ruleset_digest(listing),
-        intact=sealed == _digest(listing),
-        text=text,
-    )
-
-
-def _with_seal(listing: str, seal: str) -> str:
-    """The listing as it is with the seal in it, but for the place: behind everything else."""
-    words = (word.strip() for word in seal.split(";"))
-    lines = "".join(f"\t\t{word}\n" for word in words if word)
-    return listing.removesuffix("}\n") + f"\n\tset seal {{\n{lines}\t}}\n}}\n"
-
-
-def _open_seal(listing: str) -> tuple[str, str | None]:
-    """The listing without its seal, and the digest that the seal holds."""
-    seal = _SEAL.search(listing)
-    if seal is None:
-        return listing, None
-    comment = _SEAL_COMMENT.search(seal.group())
-    return listing[: seal.start()] + listing[seal.end() :], comment.group(1) if comment else None
-
-
-def _digest(listing: str) -> str:
-    # Blank lines between objects move when the seal is added; everything else counts.
-    lines = [line for line in listing.splitlines() if line.strip()]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 
 
 def _refused(step: str, answer: dict[str, Any]) -> KernelError:

@@ -2,7 +2,7 @@
 
 1. `canary_sings`: whether our table is in force, without privilege. The table rejects one spare
    loopback address with a code that nothing else answers with there.
-2. `ruleset_generation`: a number that changes with every nftables transaction of the namespace; so
+2. `RulesetSign`: a number that changes with every nftables transaction of the namespace; so
    the table needs to be listed only after somebody changed something. Needs CAP_NET_ADMIN.
 3. `wake_neighbour`: has the kernel ask for a station on a link, whose neighbour table then tells
    whether it answered, without privilege.
@@ -50,21 +50,45 @@ def canary_sings() -> bool:
     return False
 
 
-def ruleset_generation() -> int | None:
-    """The generation of the namespace's ruleset, or None where it may not be asked."""
-    try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:
-            netlink.settimeout(_NETLINK_TIMEOUT_S)
-            netlink.bind((0, 0))
-            body = _NFGENMSG.pack(0, 0, 0)
-            netlink.send(_HEADER.pack(_HEADER.size + len(body), _NFT_GETGEN, _REQUEST, 1, 0) + body)
+class RulesetSign:
+    """Asks for the generation of the namespace's ruleset, always over the same socket.
+
+    nf_tables lets go of a socket only when it has cleared up what the last transaction replaced,
+    which takes 10 ms and more.
+    """
+
+    def __init__(self) -> None:
+        self._netlink: socket.socket | None = None
+
+    def close(self) -> None:
+        """Closes the socket; the next question opens another."""
+        netlink, self._netlink = self._netlink, None
+        if netlink is not None:
+            netlink.close()
+
+    def generation(self) -> int | None:
+        """The number, or None where it may not be asked."""
+        body = _NFGENMSG.pack(0, 0, 0)
+        question = _HEADER.pack(_HEADER.size + len(body), _NFT_GETGEN, _REQUEST, 1, 0) + body
+        try:
+            netlink = self._netlink or self._open()
+            netlink.send(question)
             answer = netlink.recv(_RECEIVE_BYTES)
-    except OSError:
-        return None
-    if _HEADER.unpack_from(answer)[1] == _ERROR:
-        return None
-    # The first attribute is NFTA_GEN_ID, big-endian as all of nftables' numbers are.
-    return int(struct.unpack_from("!I", answer, _HEADER.size + _NFGENMSG.size + 4)[0])
+        except OSError:
+            self.close()  # an answer that comes late would be taken for that to the next question
+            return None
+        if _HEADER.unpack_from(answer)[1] == _ERROR:
+            return None
+        # The first attribute is NFTA_GEN_ID, big-endian as all of nftables' numbers are.
+        return int(struct.unpack_from("!I", answer, _HEADER.size + _NFGENMSG.size + 4)[0])
+
+    def _open(self) -> socket.socket:
+        self._netlink = netlink = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER
+        )
+        netlink.settimeout(_NETLINK_TIMEOUT_S)
+        netlink.bind((0, 0))
+        return netlink
 
 
 def wake_neighbour(address: Address, link: str) -> None:

@@ -200,7 +200,7 @@ def test_killed_between_load_and_seal(on_real: OpenBench, monkeypatch: pytest.Mo
     pod = on_real(SCENARIOS["single-port"])
     config = pod.configure(**TAKEOVER)
     with monkeypatch.context() as patched:
-        patched.setattr("egress_router.kernel.nft.Nft._require", lambda *_: die())
+        patched.setattr("egress_router.kernel.nft.Nft._sealed", lambda *_: die())
         assert run_and_die(pod, config, -1) == signal.SIGKILL
     assert "sent" in pod.real.run("nft", "list", "table", "inet", "egress_router")
     pod.converge(config)

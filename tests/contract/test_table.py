@@ -141,6 +141,7 @@ def test_what_was_loaded_is_known_without_another_look(
         first = nft.observe_table()
         assert first is not None
         nft.load(f"delete table inet egress_router\n{first.text}")
+        nft.settle()
         with monkeypatch.context() as patched:
             patched.setattr(nft, "_request", None)
             known = nft.observe_table()
@@ -151,10 +152,9 @@ def test_what_was_loaded_is_known_without_another_look(
             assert other.observe_table() == first
 
 
-def test_somebody_else_while_it_is_sealed(
-    on_real: OpenBench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A transaction between listing and seal is noticed: the table is looked at again."""
+@pytest.mark.parametrize("moment", ["before it is sealed", "between seal and look"])
+def test_somebody_else_while_it_is_sealed(moment: str, on_real: OpenBench) -> None:
+    """Another's transaction around the seal is noticed: what it changed is not taken for ours."""
     pod = on_real(SCENARIOS["single-port"])
     pod.converge(pod.configure(**SEVERAL))
     real = pod.real
@@ -162,19 +162,33 @@ def test_somebody_else_while_it_is_sealed(
     with real.kernel() as (_, nft):
         first = nft.observe_table()
         assert first is not None
-        require = nft._require
-
-        def interfered(command: str) -> str:
-            output = require(command)
-            if command.startswith("list"):
-                tamper(pod, "rule-added")
-            return output
-
-        monkeypatch.setattr(nft, "_require", interfered)
         nft.load(f"delete table inet egress_router\n{first.text}")
+        if moment == "between seal and look":
+            nft.settle()
+        tamper(pod, "rule-added")
         found = nft.observe_table()
         assert found is not None
         assert not found.intact
+    assert [type(step) for step in pod.converge(pod.configure(**SEVERAL))] == [LoadTable]
+
+
+def test_what_is_replaced_need_not_be_sealed(on_real: OpenBench) -> None:
+    """A table that is loaded over another before that one has its seal is sealed like any."""
+    pod = on_real(SCENARIOS["single-port"])
+    pod.converge(pod.configure(**SEVERAL))
+    real = pod.real
+    assert real is not None
+    with real.kernel() as (_, nft):
+        first = nft.observe_table()
+        assert first is not None
+        for _ in range(2):
+            nft.load(f"delete table inet egress_router\n{first.text}")
+        found = nft.observe_table()
+        assert found is not None
+        assert (found.intact, found.digest) == (True, first.digest)
+        nft.load(f"delete table inet egress_router\n{first.text}")
+        nft.load(None)
+        assert nft.observe_table() is None
 
 
 class Hanging:
@@ -198,6 +212,7 @@ class Hanging:
         pytest.param(None, {}, 0, id="first-load"),
         pytest.param({}, SEVERAL, 0, id="second-load"),
         pytest.param(None, {"EGRESS_DESTINATION": LONG}, 0, id="request-longer-than-a-pipe"),
+        pytest.param(None, {}, 1, id="while-it-lists"),
     ],
 )
 def test_worker_that_hangs(

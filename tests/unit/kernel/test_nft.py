@@ -4,7 +4,14 @@ import pytest
 
 from egress_router.errors import KernelError
 from egress_router.kernel import nft
-from egress_router.kernel.nft import Nft, _digest, _open_seal, _refused
+from egress_router.kernel.nft import Nft, _refused
+from egress_router.kernel.seal import (
+    listing_digest,
+    open_seal,
+    read_listing,
+    render_seal,
+    sealed_table,
+)
 
 DIGEST = "0123456789abcdef" * 2
 BARE = """table inet egress_router {
@@ -35,16 +42,16 @@ PLACES = ["	set cluster4 {", "	chain guard_input {"]
 def test_seal_is_found(before: str, blank: str) -> None:
     """The seal is told from the rest wherever nft lists it, and the rest counts as before it."""
     sealed = BARE.replace(before, f"{SEAL}{blank}{before}")
-    listing, digest = _open_seal(sealed)
+    listing, digest = open_seal(sealed)
     assert digest == DIGEST
-    assert _digest(listing) == _digest(BARE)
+    assert listing_digest(listing) == listing_digest(BARE)
 
 
 def test_no_seal() -> None:
     """A table without a seal, or with one that says nothing, has none."""
-    assert _open_seal(BARE) == (BARE, None)
+    assert open_seal(BARE) == (BARE, None)
     assert (
-        _open_seal(
+        open_seal(
             BARE.replace("\tset cluster4", "\tset seal {\n\t\ttype mark\n\t}\n\tset cluster4")
         )[1]
         is None
@@ -62,7 +69,16 @@ def test_no_seal() -> None:
 )
 def test_every_word_counts(old: str, new: str) -> None:
     """Whatever is changed in the listing changes its digest."""
-    assert _digest(BARE.replace(old, new)) != _digest(BARE)
+    assert listing_digest(BARE.replace(old, new)) != listing_digest(BARE)
+
+
+def test_sealed_table_is_what_a_look_would_find() -> None:
+    """What is known of a table that was just sealed is what its listing says, seal and all."""
+    table = sealed_table(BARE)
+    assert render_seal(BARE) == f'type mark; comment "{listing_digest(BARE)}";'
+    assert read_listing(table.text) == table
+    assert table.intact
+    assert table.ours
 
 
 @pytest.mark.parametrize(("count", "asked"), [(1, 1), (8, 8), (9, 8), (10_000, 8)])
