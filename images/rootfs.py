@@ -40,11 +40,9 @@ PROGRAM = "usr/local/bin/egress-router"
 # without site's user folder; and never writing bytecode.
 LAUNCHER = """\
 #!/usr/bin/python3 -IB
-import sys
+from egress_router.__main__ import run
 
-from egress_router.__main__ import main
-
-sys.exit(main())
+run()
 """
 
 INTERPRETER = (f"{PYTHON}-minimal", f"lib{PYTHON}-minimal", f"lib{PYTHON}-stdlib")
