@@ -137,9 +137,10 @@ CONFLICT_TIMEOUT = Variable(
 PROBE = Variable(
     name="EGRESS_PROBE_SECONDS",
     programs=("init",),
-    default="0.6",
+    default="0.2",
     unit="s",
-    meaning="how long one round of address probes listens for a holder; RFC 5227 takes 4 to 7",
+    meaning="how long one round of address probes listens for a holder; who defends the address "
+    "after that is heard until init is done. RFC 5227 takes 4 to 7",
 )
 CLUSTER_CIDRS = Variable(
     name="EGRESS_CLUSTER_CIDRS",

@@ -5,6 +5,8 @@
    earlier ones in reverse and raise what happened.
 3. Observe again. Side effects of the kernel (an address takes its routes along) show up as a new,
    smaller diff; it is applied too. A diff that does not become empty is an error.
+4. What is left to do in a namespace that is as desired, `conclude` does; if it raises, all that was
+   applied is undone like after any other failure.
 """
 
 from __future__ import annotations
@@ -50,6 +52,7 @@ def converge(
     *,
     applied: Callable[[Step], None],
     undo_failed: Callable[[Step, EgressRouterError], None],
+    conclude: Callable[[Desired], None] | None = None,
 ) -> tuple[Desired, Observed]:
     """Applies what `desire` makes of the observed state until nothing is left to do; returns both.
 
@@ -58,10 +61,13 @@ def converge(
     """
     undo: list[Step] = []
     try:
-        return _converge(kernel, desire, undo, applied)
+        desired, observed = _converge(kernel, desire, undo, applied)
+        if conclude is not None:
+            conclude(desired)
     except BaseException:
         _undo(kernel, undo, undo_failed)
         raise
+    return desired, observed
 
 
 def _converge(

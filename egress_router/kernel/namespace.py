@@ -16,13 +16,13 @@ from egress_router.plan import diff
 from egress_router.plan.links import is_own
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from egress_router.config.addresses import Address
     from egress_router.config.init import ClaimConfig
     from egress_router.kernel.nft import Nft
     from egress_router.kernel.packets import Sighting
-    from egress_router.plan.state import Observed
+    from egress_router.plan.state import Link, Observed
 
 CARRIER_TIMEOUT_S = 5.0  # a macvlan has its parent's at once; a NIC of its own negotiates first
 _CARRIER_POLL_S = 0.05
@@ -46,10 +46,13 @@ class Namespace:
         self._nameservers = nameservers
         self._claim = claim
         self._waiting = waiting
+        self._station: Station | None = None
+        self._stands_on: int | None = None  # the index of the station's link
 
     def close(self) -> None:
-        """Closes the netlink socket; the nftables session belongs to the caller."""
+        """Closes the sockets; the nftables session belongs to the caller."""
         self._netlink.close()
+        self._leave()
 
     def observe(self) -> Observed:
         """Everything the plan wants to know."""
@@ -94,17 +97,35 @@ class Namespace:
             case diff.DeleteRule(rule=rule):
                 netlink.change_rule("del", rule)
 
-    def station(self, name: str) -> Station:
-        """A station on a link, speaking with the link's own MAC."""
+    def station(self, name: str, versions: Iterable[int]) -> Station:
+        """The station on a link, which listens in these families: the one that has claimed there.
+
+        It speaks with the link's own MAC. Raises KernelError.
+        """
         for link in self._netlink.observe_links():
             if link.name == name and link.mac is not None:
-                return Station(name, link.mac)
+                return self._stand_on(link, link.mac, versions)
         raise KernelError(f"speak on {name}", "there is no such link, or it has no MAC address")
+
+    def _stand_on(self, link: Link, mac: str, versions: Iterable[int]) -> Station:
+        if self._station is not None and self._stands_on == link.index:
+            self._station.speak_as(mac)
+            self._station.join(versions)
+            return self._station
+        self._leave()
+        self._station, self._stands_on = Station(link.name, mac, versions), link.index
+        return self._station
+
+    def _leave(self) -> None:
+        station, self._station = self._station, None
+        if station is not None:
+            station.close()
 
     def _claim_addresses(self, name: str, addresses: tuple[Address, ...]) -> None:
         self._wait_for_carrier(name)
-        with self._distinct_mac(name), self.station(name) as station:
-            station.claim(
+        versions = {address.version for address in addresses}
+        with self._distinct_mac(name):
+            self.station(name, versions).claim(
                 addresses,
                 probe_s=self._claim.probe_s,
                 timeout_s=self._claim.timeout_s,

@@ -29,11 +29,14 @@ class Sighting:
     """Somebody on the link uses, or is about to claim, an address.
 
     `probing`: it only asks, as an address prober does before its claim.
+    `answering`: it answers one station's announcement, which asked for nothing. So does a gateway
+    that proxies ARP, and hears no question in a probe; and a holder that has answered the probe.
     """
 
     address: IPv4Address | IPv6Address
     mac: str
     probing: bool = False
+    answering: bool = False
 
 
 def arp_request(mac: bytes, sender: IPv4Address | None, target: IPv4Address) -> bytes:
@@ -49,10 +52,15 @@ def parse_arp(packet: bytes) -> tuple[Sighting, ...]:
     fields = _ARP.unpack_from(packet)
     if fields[:4] != (1, 0x0800, 6, 4):
         return ()
-    operation, sender_mac, sender, _, target = fields[4:9]
+    operation, sender_mac, sender, target_mac, target = fields[4:9]
     mac = render_mac(sender_mac)
     if sender != bytes(4):
-        return (Sighting(address=IPv4Address(sender), mac=mac),)
+        answering = (
+            operation == _REPLY
+            and sender == target
+            and target_mac not in {bytes(6), BROADCAST, sender_mac}
+        )
+        return (Sighting(address=IPv4Address(sender), mac=mac, answering=answering),)
     if operation == _REQUEST:
         return (Sighting(address=IPv4Address(target), mac=mac, probing=True),)
     return ()

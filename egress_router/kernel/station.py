@@ -3,12 +3,14 @@
 1. A probe asks three times over the listening time. Any answer, and anybody else's probe for the
    same address, is a conflict (RFC 5227 §2.1.1); but of two probers one goes on.
 2. An announcement is sent twice per claim, by whoever claims; nothing is left running to do it.
-3. Needs CAP_NET_RAW and a link that is up.
+3. Whoever shows an address after it was claimed challenges it: a host that heard no probe, and
+   defends what it has when it hears the announcement (RFC 5227 §2.4).
+4. Needs CAP_NET_RAW and a link that is up. One socket for each family asked for, and one station
+   for all that a program has to say: the kernel takes 10 ms to close a packet socket.
 """
 
 from __future__ import annotations
 
-import contextlib
 import random
 import select
 import socket
@@ -31,25 +33,38 @@ PROBES = 3  # PROBE_NUM, RFC 5227 §1.1
 RETRY_S = (0.4, 1.2)
 CONTENDED_ROUNDS = 2
 _FRAME_BYTES = 2048
+_PROTOCOLS = {4: packets.ETH_P_ARP, 6: packets.ETH_P_IPV6}
 
 
 class Station:
-    """Raw sockets on one link; `link` by name, `mac` as its own address."""
+    """Raw sockets on one link; `link` by name, `mac` as its own address, `versions` of IP."""
 
-    def __init__(self, link: str, mac: str) -> None:
+    def __init__(self, link: str, mac: str, versions: Iterable[int] = (4, 6)) -> None:
         self._link = link
+        self._sockets: dict[int, socket.socket] = {}
+        self._claimed: frozenset[Address] = frozenset()
+        self._challenger: packets.Sighting | None = None
+        self.speak_as(mac)
+        self.join(versions)
+
+    def speak_as(self, mac: str) -> None:
+        """What the link's address is from now on, as text."""
         self._mac = packets.parse_mac(mac)
         self._mac_text = mac
-        self._sockets: list[socket.socket] = []
+
+    def join(self, versions: Iterable[int]) -> None:
+        """Listens in these families too; raises KernelError, with all closed."""
         try:
-            for protocol in (packets.ETH_P_ARP, packets.ETH_P_IPV6):
+            for version in versions:
+                if version in self._sockets:
+                    continue
                 raw = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, 0)
-                self._sockets.append(raw)
-                raw.bind((link, protocol))
+                self._sockets[version] = raw
+                raw.bind((self._link, _PROTOCOLS[version]))
         except OSError as error:
             self.close()
             raise KernelError(
-                f"open a packet socket on {link}",
+                f"open a packet socket on {self._link}",
                 error.strerror or str(error),
                 errno=error.errno,
                 remedy="CAP_NET_RAW is needed",
@@ -68,12 +83,13 @@ class Station:
 
     def close(self) -> None:
         """Closes the sockets."""
-        for raw in self._sockets:
+        for raw in self._sockets.values():
             raw.close()
+        self._sockets.clear()
 
     def filenos(self) -> tuple[int, ...]:
         """The descriptors that become readable when somebody speaks."""
-        return tuple(raw.fileno() for raw in self._sockets)
+        return tuple(raw.fileno() for raw in self._sockets.values())
 
     def claim(
         self,
@@ -85,10 +101,12 @@ class Station:
     ) -> None:
         """Returns when nobody holds the addresses; AddressConflictError after `timeout_s`.
 
-        `waiting` hears of the holder once for every round that finds one.
+        `waiting` hears of the holder once for every round that finds one. From then on whoever
+        shows one of the addresses is a `challenger`.
         """
+        wanted = frozenset(addresses)
         deadline = time.monotonic() + timeout_s
-        while (holder := self.probe(addresses, listen_s=probe_s)) is not None:
+        while (holder := self.probe(wanted, listen_s=probe_s)) is not None:
             retry_s = random.uniform(*RETRY_S)  # noqa: S311 (spreads load, guards nothing)
             if time.monotonic() + retry_s >= deadline:
                 raise AddressConflictError(
@@ -99,6 +117,19 @@ class Station:
                 )
             waiting(holder)
             time.sleep(retry_s)
+        self._claimed |= wanted
+
+    def challenger(self, *, until: float) -> packets.Sighting | None:
+        """Who has shown an address since it was claimed here, or does so until then (monotonic).
+
+        What was heard while the station did something else counts. None at once if nothing was
+        claimed here.
+        """
+        silent = not self._claimed or self._challenger is not None
+        for _ in () if silent else self._listen(until):
+            if self._challenger is not None:
+                break
+        return self._challenger
 
     def probe(self, addresses: Iterable[Address], *, listen_s: float) -> packets.Sighting | None:
         """Asks for the addresses; whoever shows one of them within `listen_s`, or None.
@@ -146,26 +177,41 @@ class Station:
         return tuple(self._drain())
 
     def _listen(self, until: float) -> Iterable[packets.Sighting]:
-        while (wait_s := until - time.monotonic()) > 0:
-            select.select(self._sockets, [], [], wait_s)
+        """What others show until then, and what is there already."""
+        while True:
             yield from self._drain()
+            wait_s = until - time.monotonic()
+            if wait_s <= 0:
+                return
+            select.select(self._sockets.values(), [], [], wait_s)
 
     def _drain(self) -> Iterable[packets.Sighting]:
-        arp, ipv6 = self._sockets
-        for raw in self._sockets:
-            with contextlib.suppress(BlockingIOError):
-                while True:
-                    packet, where = raw.recvfrom(_FRAME_BYTES)
-                    sender = where[4]
-                    if where[2] == socket.PACKET_OUTGOING or sender == self._mac:
+        for version, raw in self._sockets.items():
+            while (heard := self._receive(raw)) is not None:
+                packet, sender = heard
+                for sighting in _parse(version, packet, sender):
+                    if sighting.mac == self._mac_text:
                         continue
-                    if raw is arp:
-                        yield from self._foreign(packets.parse_arp(packet))
-                    elif raw is ipv6:
-                        yield from self._foreign(packets.parse_neighbour(packet, sender))
+                    if self._challenges(sighting):
+                        self._challenger = sighting
+                    yield sighting
 
-    def _foreign(self, sightings: Iterable[packets.Sighting]) -> Iterable[packets.Sighting]:
-        return (sighting for sighting in sightings if sighting.mac != self._mac_text)
+    def _challenges(self, sighting: packets.Sighting) -> bool:
+        if sighting.probing or sighting.answering:
+            return False
+        return self._challenger is None and sighting.address in self._claimed
+
+    def _receive(self, raw: socket.socket) -> tuple[bytes, bytes] | None:
+        """The next packet of another station, and its MAC; None if there is none."""
+        while True:
+            try:
+                packet, where = raw.recvfrom(_FRAME_BYTES)
+            except BlockingIOError:
+                return None
+            except OSError as error:
+                raise self._failed("listen on", error) from error
+            if where[2] != socket.PACKET_OUTGOING and where[4] != self._mac:
+                return packet, where[4]
 
     def _ask(self, address: Address, *, sender: Address | None) -> None:
         if isinstance(address, IPv4Address):
@@ -176,15 +222,21 @@ class Station:
             self._send_ipv6(*packets.neighbour_solicitation(self._mac, source, address))
 
     def _send_arp(self, packet: bytes) -> None:
-        self._send(self._sockets[0], packets.ETH_P_ARP, packets.BROADCAST, packet)
+        self._send(4, packets.BROADCAST, packet)
 
     def _send_ipv6(self, destination: bytes, packet: bytes) -> None:
-        self._send(self._sockets[1], packets.ETH_P_IPV6, destination, packet)
+        self._send(6, destination, packet)
 
-    def _send(self, raw: socket.socket, protocol: int, destination: bytes, packet: bytes) -> None:
+    def _send(self, version: int, destination: bytes, packet: bytes) -> None:
+        where = (self._link, _PROTOCOLS[version], 0, 0, destination)
         try:
-            raw.sendto(packet, (self._link, protocol, 0, 0, destination))
+            self._sockets[version].sendto(packet, where)
         except OSError as error:
-            raise KernelError(
-                f"speak on {self._link}", error.strerror or str(error), errno=error.errno
-            ) from error
+            raise self._failed("speak on", error) from error
+
+    def _failed(self, what: str, error: OSError) -> KernelError:
+        return KernelError(f"{what} {self._link}", error.strerror or str(error), errno=error.errno)
+
+
+def _parse(version: int, packet: bytes, sender: bytes) -> tuple[packets.Sighting, ...]:
+    return packets.parse_arp(packet) if version == 4 else packets.parse_neighbour(packet, sender)

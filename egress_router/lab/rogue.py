@@ -4,12 +4,15 @@ Stands alone (standard library only), as `partner` does:
 
     python -I -S rogue.py LINK advertise SENDER PREFIX
     python -I -S rogue.py LINK redirect VICTIM_MAC SENDER VICTIM DESTINATION NEXT_HOP [PORT PORT]
+    python -I -S rogue.py LINK defend ADDRESS
 
 1. `advertise` sends a router advertisement: a default route, an autonomous prefix, an MTU
    (RFC 4861 §4.2).
 2. `redirect` tells the victim, in the name of SENDER, to reach DESTINATION by NEXT_HOP (RFC 792;
    RFC 4861 §4.5). The IPv4 one quotes a datagram of the victim's, from the first port to the
    second: nobody believes one without.
+3. `defend` answers no question, and announces the address as soon as somebody else does: a holder
+   that was asleep while it was probed for (RFC 5227 §2.4). Says `ready`, then `defended`, and ends.
 """
 
 from __future__ import annotations
@@ -17,9 +20,12 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 ALL_NODES = IPv6Address("ff02::1")
+ALL_NODES_MAC = b"\x33\x33\0\0\0\1"
+BROADCAST = b"\xff" * 6
+ETH_P_ALL = 3
 ETHERTYPES = {4: b"\x08\x00", 6: b"\x86\xdd"}
 LIFETIME_S = 1800
 
@@ -92,15 +98,50 @@ def redirect(mac: bytes, *words: str) -> bytes:
     return redirect_v4(sender, host, server, gateway, (int(words[4]), int(words[5])))
 
 
+def announcement(mac: bytes, address: IPv4Address | IPv6Address) -> bytes:
+    """The frame that tells all that an address is here: ARP announcement, or unsolicited NA."""
+    if isinstance(address, IPv4Address):
+        body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1)
+        body += mac + address.packed + bytes(6) + address.packed
+        return BROADCAST + mac + b"\x08\x06" + body
+    advert = struct.pack("!BBHI", 136, 0, 0, 0x2000_0000) + address.packed
+    advert += struct.pack("!BB6s", 2, 1, mac)
+    return ALL_NODES_MAC + mac + ETHERTYPES[6] + icmpv6(address, ALL_NODES, advert)
+
+
+def announced(frame: bytes) -> bytes:
+    """The address, packed, that a frame announces; nothing if it is no announcement."""
+    kind = frame[12:14]
+    if kind == b"\x08\x06" and frame[28:32] == frame[38:42]:
+        return frame[28:32]
+    if kind == ETHERTYPES[6] and frame[20:21] == b"\x3a" and frame[54:55] == b"\x88":
+        return frame[62:78]
+    return b""
+
+
+def defend(sock: socket.socket, address: IPv4Address | IPv6Address) -> None:
+    """Waits until another station announces the address, and does so itself."""
+    mac = sock.getsockname()[4]
+    print("ready", flush=True)
+    frame = b""
+    while frame[6:12] == mac or announced(frame) != address.packed:
+        frame = sock.recv(2048)
+    sock.send(announcement(mac, address))
+    print("defended", flush=True)
+
+
 def main() -> None:
-    """Sends one frame."""
+    """Sends one frame, or waits for when to send it."""
     link, what, *words = sys.argv[1:]
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
-        sock.bind((link, 0))
+        sock.bind((link, ETH_P_ALL if what == "defend" else 0))
         mac = sock.getsockname()[4]
+        if what == "defend":
+            defend(sock, ip_address(words[0]))
+            return
         if what == "advertise":
             sender, prefix = map(IPv6Address, words)
-            to, packet = b"\x33\x33\0\0\0\1", advertisement(mac, sender, prefix)
+            to, packet = ALL_NODES_MAC, advertisement(mac, sender, prefix)
         else:
             to = bytes.fromhex(words[0].replace(":", ""))
             packet = redirect(mac, *words[1:])

@@ -3,6 +3,8 @@
 1. Everything is validated before the first change; a failed run leaves the pod as it was.
 2. SIGTERM and SIGINT are honoured between two steps: what was done is undone.
 3. The address is announced twice, the second time as the last act; nothing stays behind to do it.
+   Who shows the address before that, after it was claimed, stops the run: it heard no probe, and
+   defends what it has. So the probe need not wait for the slowest.
 4. A gateway that does not answer is a warning with the usual causes, not an error: it may answer to
    the first real packet, and a router that waits is of more use than one that died.
 """
@@ -14,7 +16,7 @@ import time
 from typing import TYPE_CHECKING
 
 from egress_router.config.init import RouterMode, parse_init
-from egress_router.errors import EgressRouterError, KernelError
+from egress_router.errors import AddressConflictError, EgressRouterError, KernelError
 from egress_router.kernel.capability import require_capabilities
 from egress_router.kernel.host import observe_flow_count, observe_nameservers
 from egress_router.kernel.nft import Nft
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from egress_router.kernel.station import Station
     from egress_router.plan.state import Desired, LinkAddress, Observed
 
+OBJECTION_S = 0.05  # who defends an address does so as soon as it hears the announcement
 GATEWAY_LISTEN_S = 0.5  # a gateway on the same link answers in milliseconds
 _HINT = (
     "usual causes: the hypervisor drops frames with this MAC (allow forged transmits and MAC "
@@ -96,7 +99,6 @@ def run_init(environment: Environment) -> RouterMode:
         )
         try:
             desired = _converge(config, namespace, parents, interruption)
-            _look_for_gateways(config, namespace, desired)
         finally:
             namespace.close()
     log_event(
@@ -143,7 +145,9 @@ def _converge(
         lambda observed: desired_state(config, observed, parents),
         applied=applied,
         undo_failed=undo_failed,
+        conclude=lambda desired: _introduce(config, namespace, desired, interruption),
     )
+    # Last, for it cannot be undone.
     if loaded and observe_flow_count() != 0:
         _forget_flows(config, observed.addresses_on(desired.cluster))
     return desired
@@ -162,20 +166,36 @@ def _forget_flows(config: InitConfig, local: tuple[LinkAddress, ...]) -> None:
         log_event(events.FLOWS_FORGOTTEN, count=forgotten)
 
 
-def _look_for_gateways(config: InitConfig, namespace: Namespace, desired: Desired) -> None:
+def _introduce(
+    config: InitConfig, namespace: Namespace, desired: Desired, interruption: Interruption
+) -> None:
+    """Announces the sources, and looks for the gateways until nobody can be expected to object."""
     sources = tuple(source.address for source in config.identity.sources)
-    with namespace.station(desired.egress) as station:
-        _announce(station, sources, desired.egress)
-        for source in sources:
-            gateway = config.identity.gateway(source.version)
-            if gateway is None:
-                continue
-            mac = station.find(gateway, source, listen_s=GATEWAY_LISTEN_S)
-            if mac is None:
-                log_event(events.GATEWAY_SILENT, gateway=str(gateway), hint=_HINT)
-            else:
-                log_event(events.GATEWAY_FOUND, gateway=str(gateway), mac=mac)
-        _announce(station, sources, desired.egress)
+    station = namespace.station(desired.egress, [source.version for source in sources])
+    _announce(station, sources, desired.egress)
+    until = time.monotonic() + OBJECTION_S
+    for source in sources:
+        gateway = config.identity.gateway(source.version)
+        if gateway is not None:
+            _look_for_gateway(station, gateway, source)
+            interruption.check()
+    if (challenger := station.challenger(until=until)) is not None:
+        raise AddressConflictError(
+            challenger.address,
+            challenger.mac,
+            f"it answered no probe on {desired.egress}, but spoke up after the claim; stop it, or "
+            "set EGRESS_CONFLICT=takeover to claim the address anyway",
+        )
+    _announce(station, sources, desired.egress)
+    interruption.check()
+
+
+def _look_for_gateway(station: Station, gateway: Address, source: Address) -> None:
+    mac = station.find(gateway, source, listen_s=GATEWAY_LISTEN_S)
+    if mac is None:
+        log_event(events.GATEWAY_SILENT, gateway=str(gateway), hint=_HINT)
+    else:
+        log_event(events.GATEWAY_FOUND, gateway=str(gateway), mac=mac)
 
 
 def _announce(station: Station, sources: tuple[Address, ...], link: str) -> None:

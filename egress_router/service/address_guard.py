@@ -97,7 +97,7 @@ class AddressGuard:
             return
         try:
             sightings = station.read()
-        except OSError:
+        except KernelError:
             self._move(None)  # the link is gone; the next look finds out
             return
         for sighting in sightings:

@@ -2,16 +2,20 @@
 
 import re
 import signal
+import time
 from collections.abc import Callable
 
 import pytest
 
+from egress_router.kernel.netns import entered
+from egress_router.kernel.station import Station
+from egress_router.lab import rogue
 from egress_router.lab.addresses import ADDRESSES
 from egress_router.lab.environment import router_environment
 from egress_router.lab.runner import wait_until_ready
 from egress_router.lab.spec import Egress, Family, LabSpec
 from egress_router.lab.state import observe_state
-from egress_router.lab.world import Lab
+from egress_router.lab.world import BARE_PYTHON, Lab
 
 MakeLab = Callable[..., Lab]
 
@@ -95,6 +99,99 @@ def test_signal_while_waiting(lab: MakeLab) -> None:
     init.signal(signal.SIGTERM)
     assert init.wait(5) == 128 + signal.SIGTERM
     assert observe_state(world) == before
+
+
+def test_signal_while_a_gateway_is_silent(lab: MakeLab) -> None:
+    """SIGTERM while init waits for a gateway's answer is honoured, and the pod is as it was."""
+    world = lab(family=Family.V4)
+    before = observe_state(world)
+    nobody = str(ADDRESSES.lan_network.v4[77])
+    environment = router_environment(world.spec, EGRESS_GATEWAY=nobody, EGRESS_ROUTER_DEBUG="1")
+    init = world.start_router(("init",), environment)
+    init.wait_for_line("address_announced")
+    init.signal(signal.SIGTERM)
+    assert init.wait(5) == 128 + signal.SIGTERM
+    assert observe_state(world) == before
+
+
+def test_link_that_goes_while_it_is_listened_on(lab: MakeLab) -> None:
+    """A link that goes down under the claim is an error in one line, and everything is undone."""
+    world = lab()
+    before = observe_state(world)
+    environment = router_environment(world.spec, EGRESS_PROBE_SECONDS="5", EGRESS_LOG_FORMAT="text")
+    with world.capture("outsider", "eth0", RFC_5227_PROBE) as probes:
+        init = world.start_router(("init",), environment)
+        deadline = time.monotonic() + CONFLICT_S
+        while not probes.packets():
+            assert time.monotonic() < deadline
+    world.run("pod", ("ip", "link", "set", "macvlan0", "down"))
+    assert init.wait(5) == 4
+    assert "error: listen on macvlan0: Network is down" in init.errors()
+    assert observe_state(world) == before
+
+
+def test_station_hears_the_families_that_it_has_joined(lab: MakeLab) -> None:
+    """There is one socket for each family, and one that joins later hears a holder as well."""
+    world = lab()
+    for version in (4, 6):
+        take(world, version)
+    own = mac(world, "gw", "eth0")
+    with (
+        entered(f"/run/netns/{world.namespace('gw')}"),
+        Station("eth0", own, (4,)) as station,
+    ):
+        assert len(station.filenos()) == 1
+        for version in (4, 6):
+            station.join((version,))
+            holder = station.probe([ADDRESSES.source.of(version)], listen_s=2)
+            assert holder is not None
+            assert holder.mac == mac(world, "outsider", "eth0")
+        assert len(station.filenos()) == 2
+        station.join((4, 6))
+        assert len(station.filenos()) == 2
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_holder_that_defends(lab: MakeLab, version: int) -> None:
+    """A holder that hears no probe, and defends its address, stops init; the pod is as it was."""
+    world = lab()
+    before = observe_state(world)
+    address = str(ADDRESSES.source.of(version))
+    words = (*BARE_PYTHON, rogue.__file__, "eth0", "defend", address)
+    holder = world.start("outsider", words, name="holder")
+    holder.wait_for_line("ready")
+    done = world.router(("init",), router_environment(world.spec), check=False)
+    assert done.returncode == CONFLICT, done.stderr
+    said = done.stderr.splitlines()[-1]
+    assert f"address {address} is in use: held by {mac(world, 'outsider', 'eth0')}" in said
+    assert "spoke up after the claim" in said
+    holder.wait_for_line("defended")
+    assert observe_state(world) == before
+
+
+def test_defence_is_no_reason_to_stop_a_takeover(lab: MakeLab) -> None:
+    """Told to take over, init claims an address that somebody defends."""
+    world = lab()
+    words = (*BARE_PYTHON, rogue.__file__, "eth0", "defend", str(ADDRESSES.source.v4))
+    holder = world.start("outsider", words, name="holder")
+    holder.wait_for_line("ready")
+    world.router(("init",), router_environment(world.spec, EGRESS_CONFLICT="takeover"))
+    holder.wait_for_line("defended")
+
+
+def test_proxying_gateway_is_no_holder(lab: MakeLab) -> None:
+    """A gateway that proxies ARP for the source answers its announcement; init takes no offence."""
+    world = lab(family=Family.V4)
+    source = str(ADDRESSES.source.v4)
+    world.run("gw", ("ip", "link", "add", "elsewhere", "type", "veth", "peer", "name", "nowhere"))
+    world.run("gw", ("ip", "link", "set", "elsewhere", "up"))
+    world.run("gw", ("ip", "link", "set", "nowhere", "up"))
+    world.run("gw", ("ip", "route", "add", source, "dev", "elsewhere"))
+    for setting in ("conf.eth0.proxy_arp=1", "neigh.eth0.proxy_delay=0"):
+        world.run("gw", ("sysctl", "-qw", f"net.ipv4.{setting}"))
+    with world.capture("gw", "eth0", f"arp[6:2] = 2 and src host {source}") as capture:
+        world.router(("init",), router_environment(world.spec))
+        assert capture.packets()
 
 
 @pytest.mark.parametrize("conflict", ["takeover", "wait"])

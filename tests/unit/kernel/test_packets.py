@@ -98,6 +98,24 @@ PARSED = [
         id="arp-reply",
     ),
     pytest.param(
+        parse_arp,
+        bytes.fromhex("0001080006040002 0a580a800005 0a800005 0a580a800009 0a800005"),
+        (Sighting(address=MINE, mac=MAC_TEXT, answering=True),),
+        id="arp-answer-to-an-announcement",
+    ),
+    pytest.param(
+        parse_arp,
+        bytes.fromhex("0001080006040002 0a580a800005 0a800005 0a580a800005 0a800005"),
+        (Sighting(address=MINE, mac=MAC_TEXT),),
+        id="arp-announcement-by-reply",
+    ),
+    pytest.param(
+        parse_arp,
+        bytes.fromhex("0001080006040002 0a580a800005 0a800005 0a580a800009 00000000"),
+        (Sighting(address=MINE, mac=MAC_TEXT),),
+        id="arp-answer-to-a-probe",
+    ),
+    pytest.param(
         lambda packet: parse_neighbour(packet, MAC),
         neighbour_advertisement(MAC, MINE_6)[1],
         (Sighting(address=MINE_6, mac=MAC_TEXT),),
