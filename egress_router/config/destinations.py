@@ -38,6 +38,9 @@ class Protocol(enum.StrEnum):
     SCTP = "sctp"
 
 
+_PROTOCOLS = {str(protocol): protocol for protocol in Protocol}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
     """Ports `first` to `last` of the pod go to `address`, to `target_port` or unchanged (None)."""
@@ -96,6 +99,7 @@ class _Parser:
         self._problems = problems
         self._own = {source.version: source.address for source in identity.sources}
         self._used: dict[tuple[Protocol, int], bytearray] = {}
+        self._judged: dict[str, Address | str] = {}
         self._misplaced = False
 
     def feed(self, line: Line) -> None:
@@ -172,34 +176,35 @@ class _Parser:
         return port
 
     def _protocol(self, line: Line) -> Protocol | None:
-        word = line.fields[1].lower() if line.fields[1].isascii() else ""
-        if word in tuple(Protocol):
-            return Protocol(word)
-        self._invalid(line, f"unknown protocol {quote(line.fields[1])}, expected tcp, udp or sctp")
+        word = line.fields[1]
+        if protocol := _PROTOCOLS.get(word.lower() if word.isascii() else ""):
+            return protocol
+        self._invalid(line, f"unknown protocol {quote(word)}, expected tcp, udp or sctp")
         return None
 
     def _address(self, line: Line, word: str) -> Address | None:
+        address = self._judged.get(word)  # a long list names few servers, many times
+        if address is None:
+            address = self._judged[word] = self._judge_address(word)
+        if isinstance(address, str):
+            self._invalid(line, f"{quote(word)}{address}")
+            return None
+        return address
+
+    def _judge_address(self, word: str) -> Address | str:
+        """The address of a server, or what is wrong with the word, to be read behind it."""
         address = parse_address(word)
         if isinstance(address, str):
-            self._invalid(line, f"{quote(word)}: {address}")
-            return None
+            return f": {address}"
         if kind := unusable(address):
-            self._invalid(line, f"{quote(word)} is {kind}, expected a server's address")
-            return None
+            return f" is {kind}, expected a server's address"
         if address.version == 6 and address.is_link_local:
-            self._invalid(
-                line, f"{quote(word)} is a link-local address, expected a server's address"
-            )
-            return None
+            return " is a link-local address, expected a server's address"
         own = self._own.get(address.version)
         if self._own and own is None:
-            self._invalid(
-                line, f"{quote(word)} needs an IPv{address.version} address in EGRESS_SOURCE"
-            )
-            return None
+            return f" needs an IPv{address.version} address in EGRESS_SOURCE"
         if address == own:
-            self._invalid(line, f"{quote(word)} is the router's own source address")
-            return None
+            return " is the router's own source address"
         return address
 
     def _target_port(self, line: Line) -> int | None:
