@@ -26,6 +26,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from egress_router.plan.counting import (
@@ -68,7 +69,12 @@ class RulesetSpec:
     nameservers: tuple[Address, ...] = ()
     admin_port: int | None = None
 
+    def __hash__(self) -> int:
+        # Enough to be told apart by: ten thousand destinations take longer than the comparison.
+        return hash((self.cluster, self.egress, self.sources, self.nameservers))
 
+
+@lru_cache(maxsize=2)  # every look at the namespace wants the same again: a daemon's, init's second
 def render_ruleset(spec: RulesetSpec) -> str:
     """The text that replaces the table in one transaction, as `nft -f` reads it."""
     body = "\n".join(_body(spec))
