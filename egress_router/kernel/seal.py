@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 
+from egress_router.plan.counting import without_state
 from egress_router.plan.ruleset import COMMENT_PREFIX, ruleset_digest
 from egress_router.plan.state import Table
 
@@ -60,6 +61,6 @@ def open_seal(listing: str) -> tuple[str, str | None]:
 
 def listing_digest(listing: str) -> str:
     """The digest of a listing without its seal."""
-    # Blank lines between objects move when the seal is added; everything else counts.
-    lines = [line for line in listing.splitlines() if line.strip()]
+    # Blank lines between objects move when the seal is added; all else but state counts.
+    lines = [line for line in without_state(listing).splitlines() if line.strip()]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]

@@ -8,18 +8,22 @@
 3. Connections are counted where they are translated, by the elements of the redirect maps: the
    kernel looks there once for each connection.
 4. Counters are state, not text: a listing without state, and with it the table's seal, is the same
-   whatever has passed.
+   whatever has passed. So are elements of a dynamic set (`without_state`).
+5. Where no fallback takes every other port, what passes by no range passes by one of the list's
+   ports: their elements need not be there before their first packet, which makes them. That is two
+   thirds of what nft reads, and the kernel holds, for a long list.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from egress_router.config.destinations import Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from egress_router.config.addresses import Address
     from egress_router.config.destinations import Destination, Destinations
@@ -34,6 +38,11 @@ DROP_REASONS: dict[str, str] = {
     "input": "of the outside network, to the pod itself",
 }
 _KEY = "meta nfproto . meta l4proto . ct original proto-dst"
+# Ports beside the list's that a dynamic set has room for: those that others' tables translate.
+_SPARE = 1024
+_MADE = re.compile(
+    r"(\n\t\tflags dynamic\n(?:\t\t(?!elements)[^\n]*\n)*)\t\telements = \{[^}]*\}\n"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,9 +126,15 @@ def fallback_counter(version: int, direction: str = "") -> str:
 
 def render_sets(destinations: Destinations) -> Iterator[str]:
     """The sets whose elements count each destination's packets."""
+    ports, ranges = _ports(destinations), _ranges(destinations)
     for direction in DIRECTIONS:
-        yield from _set(f"{direction}_by_port", "", _elements(_ports(destinations)))
-        yield from _set(f"{direction}_by_range", "flags interval", _elements(_ranges(destinations)))
+        if destinations.fallbacks:
+            yield from _set(f"{direction}_by_port", ports)
+        elif ports:
+            flags = (f"size {len(ports) + _SPARE}", "flags dynamic")
+            yield from _head(f"{direction}_by_port", flags)
+            yield "\t}"
+        yield from _set(f"{direction}_by_range", ranges, ("flags interval",))
 
 
 def render_chains(destinations: Destinations) -> Iterator[str]:
@@ -129,10 +144,12 @@ def render_chains(destinations: Destinations) -> Iterator[str]:
         yield f"\t\tcounter name {direction}"
         # nft takes the port out of conntrack only where it knows that the protocol has any.
         match = f"meta l4proto {{ {redirected_protocols(destinations)} }}"
-        if _ports(destinations):
-            yield f"\t\t{match} {_KEY} @{direction}_by_port accept"
         if _ranges(destinations):
             yield f"\t\t{match} {_KEY} @{direction}_by_range accept"
+        if _ports(destinations) and destinations.fallbacks:
+            yield f"\t\t{match} {_KEY} @{direction}_by_port accept"
+        elif _ports(destinations):
+            yield f"\t\t{match} add @{direction}_by_port {{ {_KEY} }} accept"
         for fallback in destinations.fallbacks:
             version = fallback.address.version
             name = fallback_counter(version, direction)
@@ -142,6 +159,11 @@ def render_chains(destinations: Destinations) -> Iterator[str]:
             )
         yield "\t\taccept"
         yield "\t}"
+
+
+def without_state(listing: str) -> str:
+    """The listing of a table without the elements that packets have made."""
+    return _MADE.sub(r"\1", listing)
 
 
 def redirected_protocols(destinations: Destinations) -> str:
@@ -158,22 +180,24 @@ def _ranges(destinations: Destinations) -> list[Destination]:
     return [rule for rule in destinations.rules if rule.first != rule.last]
 
 
-def _elements(rules: Iterable[Destination]) -> list[str]:
-    return [
-        f"ipv{rule.address.version} . {rule.protocol} . "
-        + (f"{rule.first}" if rule.first == rule.last else f"{rule.first}-{rule.last}")
-        for rule in rules
-    ]
-
-
-def _set(name: str, flags: str, elements: list[str]) -> Iterator[str]:
-    if not elements:
+def _set(name: str, rules: list[Destination], flags: tuple[str, ...] = ()) -> Iterator[str]:
+    """A set that has an element for each of the rules; none without rules."""
+    if not rules:
         return
-    yield f"\tset {name} {{"
-    yield "\t\ttype nf_proto . inet_proto . inet_service"
-    if flags:
-        yield f"\t\t{flags}"
-    yield "\t\tcounter"
-    joined = ",\n\t\t\t".join(elements)
+    yield from _head(name, flags)
+    joined = ",\n\t\t\t".join(map(_element, rules))
     yield f"\t\telements = {{ {joined} }}"
     yield "\t}"
+
+
+def _head(name: str, flags: tuple[str, ...]) -> Iterator[str]:
+    yield f"\tset {name} {{"
+    yield "\t\ttype nf_proto . inet_proto . inet_service"
+    for flag in flags:
+        yield f"\t\t{flag}"
+    yield "\t\tcounter"
+
+
+def _element(rule: Destination) -> str:
+    ports = f"{rule.first}" if rule.first == rule.last else f"{rule.first}-{rule.last}"
+    return f"ipv{rule.address.version} . {rule.protocol} . {ports}"

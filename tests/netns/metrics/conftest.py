@@ -77,9 +77,11 @@ class Redirect:
     def daemon(self) -> Process:
         return self.world.process("redirect")
 
-    def init(self, **changes: str | None) -> None:
+    def init(self, *, fallback: bool = True, **changes: str | None) -> None:
         """Sets the pod up."""
-        environment = router_environment(self.world.spec, EGRESS_CONFLICT="takeover", **changes)
+        environment = router_environment(
+            self.world.spec, fallback=fallback, EGRESS_CONFLICT="takeover", **changes
+        )
         self.world.router(("init",), environment)
 
     def start(self, **variables: str) -> None:
@@ -95,11 +97,11 @@ class Redirect:
 def redirect(lab: Callable[..., Lab]) -> Callable[..., Redirect]:
     """Builds a pod that is set up, with a partner: `redirect(EGRESS_DESTINATION="80 tcp …")`."""
 
-    def build(**changes: str | None) -> Redirect:
+    def build(*, fallback: bool = True, **changes: str | None) -> Redirect:
         world = lab(pod_sysctls=(("net.ipv6.conf.default.accept_dad", "0"),))
         world.start_partner(tcp=TCP_PORTS, udp=UDP_PORTS)
         router = Redirect(world)
-        router.init(**changes)
+        router.init(fallback=fallback, **changes)
         return router
 
     return build

@@ -20,7 +20,7 @@ def test_defaults() -> None:
     assert config.link == LinkConfig(
         egress=None, cluster=None, parent=None, parent_netns=None, mode=None, mtu=None, mac=None
     )
-    assert config.claim == ClaimConfig(takeover=False, timeout_s=30.0, probe_s=0.6)
+    assert config.claim == ClaimConfig(takeover=False, timeout_s=30.0, probe_s=0.2)
     assert config.cluster_networks == ()
     assert config.service_host is None
     assert config.admin_port is None

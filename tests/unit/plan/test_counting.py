@@ -12,6 +12,7 @@ from egress_router.plan.counting import (
     render_chains,
     render_counters,
     render_sets,
+    without_state,
 )
 from egress_router.plan.ruleset import RulesetSpec, render_ruleset
 from model.environments import configure
@@ -51,6 +52,58 @@ def test_each_destination_has_one_element_in_each_direction(direction: str) -> N
     assert f"counter name {direction}_fallback4 accept" in chains
     assert f"@{direction}_by_port accept" in chains
     assert f"@{direction}_by_range accept" in chains
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_without_a_fallback_packets_make_their_elements(direction: str) -> None:
+    """What passes then is of a range, which is asked first, or of one of the list's ports."""
+    found = destinations(LIST.rpartition("\n")[0])
+    text, chains = "\n".join(render_sets(found)), "\n".join(render_chains(found))
+    declared = re.search(rf"set {direction}_by_port {{(.*?)\n\t}}", text, re.DOTALL)
+    assert declared is not None
+    assert "elements" not in declared[1]
+    assert "\t\tflags dynamic\n" in declared[1]
+    assert int(re.search(r"size ([0-9]+)", declared[1])[1]) > len(found.rules)
+    chain = re.search(rf"chain count_{direction} {{(.*?)\n\t}}", chains, re.DOTALL)
+    assert chain is not None
+    by_range, by_port = (chain[1].index(f"{direction}_by_{kind}") for kind in ("range", "port"))
+    assert by_range < by_port
+    assert f"add @{direction}_by_port {{ meta nfproto . " in chain[1]
+
+
+LISTED = """\
+table inet egress_router {
+	map redirect4 {
+		type inet_proto . inet_service : ipv4_addr . inet_service
+		counter
+		elements = { 6 . 80 counter : 203.0.113.25 . 80 }
+	}
+
+	set sent_by_port {
+		type nf_proto . inet_proto . inet_service
+		size 1025
+		flags dynamic
+		counterMADE
+	}
+
+	set sent_by_range {
+		type nf_proto . inet_proto . inet_service
+		flags interval
+		counter
+		elements = { ipv4 . 17 . 5000-5010 counter }
+	}
+}
+"""
+
+
+@pytest.mark.parametrize(
+    "made", ["ipv4 . 6 . 80 counter", "ipv4 . 6 . 80,\n\t\t\t     ipv6 . 6 . 80"]
+)
+def test_made_elements_are_state(made: str) -> None:
+    """A listing without state lacks what packets have made, and nothing else."""
+    listing = LISTED.replace("MADE", f"\n\t\telements = {{ {made} }}")
+    assert without_state(listing) == LISTED.replace("MADE", "")
+    assert without_state(LISTED.replace("MADE", "")) == LISTED.replace("MADE", "")
 
 
 def test_nothing_that_enters_a_counting_chain_is_dropped() -> None:
