@@ -125,7 +125,8 @@ CONFLICT = Variable(
     programs=("init",),
     default="wait",
     meaning="when another station holds the source: `wait` probes again until "
-    "`EGRESS_CONFLICT_TIMEOUT`, then exits 3; `takeover` does not probe and claims at once",
+    "`EGRESS_CONFLICT_TIMEOUT`, then exits 3 (at once for one that answers no probe and defends "
+    "the address); `takeover` does not probe and claims at once",
 )
 CONFLICT_TIMEOUT = Variable(
     name="EGRESS_CONFLICT_TIMEOUT",
@@ -140,7 +141,7 @@ PROBE = Variable(
     default="0.2",
     unit="s",
     meaning="how long one round of address probes listens for a holder; who defends the address "
-    "after that is heard until init is done. RFC 5227 takes 4 to 7",
+    "against its claim is heard until init is done. RFC 5227 takes 4 to 7",
 )
 CLUSTER_CIDRS = Variable(
     name="EGRESS_CLUSTER_CIDRS",

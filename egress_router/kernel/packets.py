@@ -29,8 +29,8 @@ class Sighting:
     """Somebody on the link uses, or is about to claim, an address.
 
     `probing`: it only asks, as an address prober does before its claim.
-    `answering`: it answers one station's announcement, which asked for nothing. So does a gateway
-    that proxies ARP, and hears no question in a probe; and a holder that has answered the probe.
+    `answering`: it answers one station's announcement, which asked for nothing. So do BSD's holders
+    (most tell all instead, RFC 5227 §2.4), and gateways that proxy ARP, which answer no probe.
     """
 
     address: IPv4Address | IPv6Address

@@ -16,13 +16,14 @@ import select
 import socket
 import time
 from ipaddress import IPv4Address, IPv6Address
+from itertools import chain
 from typing import TYPE_CHECKING, Self
 
 from egress_router.errors import AddressConflictError, KernelError
 from egress_router.kernel import packets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
     from types import TracebackType
 
     from egress_router.config.addresses import Address
@@ -43,7 +44,7 @@ class Station:
         self._link = link
         self._sockets: dict[int, socket.socket] = {}
         self._claimed: frozenset[Address] = frozenset()
-        self._challenger: packets.Sighting | None = None
+        self._challengers: dict[tuple[str, bool], packets.Sighting] = {}  # by MAC and `answering`
         self.speak_as(mac)
         self.join(versions)
 
@@ -119,17 +120,24 @@ class Station:
             time.sleep(retry_s)
         self._claimed |= wanted
 
-    def challenger(self, *, until: float) -> packets.Sighting | None:
+    def challenger(
+        self, *, until: float = 0.0, proxies: Collection[str | None] = ()
+    ) -> packets.Sighting | None:
         """Who has shown an address since it was claimed here, or does so until then (monotonic).
 
         What was heard while the station did something else counts. None at once if nothing was
-        claimed here.
+        claimed here. `proxies`: the MACs of gateways, whose answers to an announcement say nothing.
         """
-        silent = not self._claimed or self._challenger is not None
-        for _ in () if silent else self._listen(until):
-            if self._challenger is not None:
-                break
-        return self._challenger
+        if not self._claimed:
+            return None
+        for _ in chain((None,), self._listen(until)):  # asked before anybody speaks
+            if found := self._challenging(proxies):
+                return found
+        return None
+
+    def _challenging(self, proxies: Collection[str | None]) -> packets.Sighting | None:
+        sightings = self._challengers.values()
+        return next((s for s in sightings if not (s.answering and s.mac in proxies)), None)
 
     def probe(self, addresses: Iterable[Address], *, listen_s: float) -> packets.Sighting | None:
         """Asks for the addresses; whoever shows one of them within `listen_s`, or None.
@@ -192,14 +200,9 @@ class Station:
                 for sighting in _parse(version, packet, sender):
                     if sighting.mac == self._mac_text:
                         continue
-                    if self._challenges(sighting):
-                        self._challenger = sighting
+                    if sighting.address in self._claimed and not sighting.probing:
+                        self._challengers.setdefault((sighting.mac, sighting.answering), sighting)
                     yield sighting
-
-    def _challenges(self, sighting: packets.Sighting) -> bool:
-        if sighting.probing or sighting.answering:
-            return False
-        return self._challenger is None and sighting.address in self._claimed
 
     def _receive(self, raw: socket.socket) -> tuple[bytes, bytes] | None:
         """The next packet of another station, and its MAC; None if there is none."""

@@ -4,15 +4,17 @@ Stands alone (standard library only), as `partner` does:
 
     python -I -S rogue.py LINK advertise SENDER PREFIX
     python -I -S rogue.py LINK redirect VICTIM_MAC SENDER VICTIM DESTINATION NEXT_HOP [PORT PORT]
-    python -I -S rogue.py LINK defend ADDRESS
+    python -I -S rogue.py LINK announce ADDRESS
+    python -I -S rogue.py LINK defend ADDRESS [by-answer]
 
 1. `advertise` sends a router advertisement: a default route, an autonomous prefix, an MTU
    (RFC 4861 §4.2).
 2. `redirect` tells the victim, in the name of SENDER, to reach DESTINATION by NEXT_HOP (RFC 792;
    RFC 4861 §4.5). The IPv4 one quotes a datagram of the victim's, from the first port to the
    second: nobody believes one without.
-3. `defend` answers no question, and announces the address as soon as somebody else does: a holder
-   that was asleep while it was probed for (RFC 5227 §2.4). Says `ready`, then `defended`, and ends.
+3. `announce` tells all that an address is here. `defend` does so as soon as somebody else has, and
+   answers no question: a holder that was asleep while it was probed for (RFC 5227 §2.4);
+   `by-answer` it tells that one alone, as BSD does. Says `ready`, then `defended`, and ends.
 """
 
 from __future__ import annotations
@@ -119,14 +121,24 @@ def announced(frame: bytes) -> bytes:
     return b""
 
 
-def defend(sock: socket.socket, address: IPv4Address | IPv6Address) -> None:
-    """Waits until another station announces the address, and does so itself."""
+def answer(mac: bytes, address: IPv4Address, other: bytes) -> bytes:
+    """The frame that tells one station that an IPv4 address is here."""
+    body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 2)
+    body += mac + address.packed + other + address.packed
+    return other + mac + b"\x08\x06" + body
+
+
+def defend(sock: socket.socket, address: IPv4Address | IPv6Address, *, by_answer: bool) -> None:
+    """Waits until another station announces the address, and objects."""
     mac = sock.getsockname()[4]
     print("ready", flush=True)
     frame = b""
     while frame[6:12] == mac or announced(frame) != address.packed:
         frame = sock.recv(2048)
-    sock.send(announcement(mac, address))
+    if by_answer and isinstance(address, IPv4Address):
+        sock.send(answer(mac, address, frame[6:12]))
+    else:
+        sock.send(announcement(mac, address))
     print("defended", flush=True)
 
 
@@ -137,7 +149,10 @@ def main() -> None:
         sock.bind((link, ETH_P_ALL if what == "defend" else 0))
         mac = sock.getsockname()[4]
         if what == "defend":
-            defend(sock, ip_address(words[0]))
+            defend(sock, ip_address(words[0]), by_answer=words[1:] == ["by-answer"])
+            return
+        if what == "announce":
+            sock.send(announcement(mac, ip_address(words[0])))
             return
         if what == "advertise":
             sender, prefix = map(IPv6Address, words)

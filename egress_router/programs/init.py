@@ -4,13 +4,14 @@
 2. SIGTERM and SIGINT are honoured between two steps: what was done is undone.
 3. The address is announced twice, the second time as the last act; nothing stays behind to do it.
    Who shows the address before that, after it was claimed, stops the run: it heard no probe, and
-   defends what it has. So the probe need not wait for the slowest.
+   defends what it has. It has been disturbed once by then, and so is not waited for.
 4. A gateway that does not answer is a warning with the usual causes, not an error: it may answer to
    the first real packet, and a router that waits is of more use than one that died.
 """
 
 from __future__ import annotations
 
+import gc
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -79,6 +80,7 @@ def run_init(environment: Environment) -> RouterMode:
     changed before is undone by then.
     """
     started = time.monotonic()
+    gc.disable()  # it would find nothing in the tenth of a second that it takes with 10,000 lines
     config = parse_init(environment)
     configure_logs(config.log, daemon=False)
     for warning in config.warnings:
@@ -172,30 +174,38 @@ def _introduce(
     """Announces the sources, and looks for the gateways until nobody can be expected to object."""
     sources = tuple(source.address for source in config.identity.sources)
     station = namespace.station(desired.egress, [source.version for source in sources])
+    _give_way(station.challenger(), desired.egress)  # it answered late: all caches still know it
     _announce(station, sources, desired.egress)
     until = time.monotonic() + OBJECTION_S
+    gateways = []
     for source in sources:
         gateway = config.identity.gateway(source.version)
         if gateway is not None:
-            _look_for_gateway(station, gateway, source)
+            gateways.append(_look_for_gateway(station, gateway, source))
             interruption.check()
-    if (challenger := station.challenger(until=until)) is not None:
-        raise AddressConflictError(
-            challenger.address,
-            challenger.mac,
-            f"it answered no probe on {desired.egress}, but spoke up after the claim; stop it, or "
-            "set EGRESS_CONFLICT=takeover to claim the address anyway",
-        )
+    _give_way(station.challenger(until=until, proxies=gateways), desired.egress)
     _announce(station, sources, desired.egress)
     interruption.check()
 
 
-def _look_for_gateway(station: Station, gateway: Address, source: Address) -> None:
+def _give_way(challenger: Sighting | None, link: str) -> None:
+    if challenger is not None:
+        raise AddressConflictError(
+            challenger.address,
+            challenger.mac,
+            f"it answered no probe on {link} in time, but spoke up after the claim; stop it, or "
+            "set EGRESS_CONFLICT=takeover to claim the address anyway",
+        )
+
+
+def _look_for_gateway(station: Station, gateway: Address, source: Address) -> str | None:
+    """Its MAC, None if it is silent."""
     mac = station.find(gateway, source, listen_s=GATEWAY_LISTEN_S)
     if mac is None:
         log_event(events.GATEWAY_SILENT, gateway=str(gateway), hint=_HINT)
     else:
         log_event(events.GATEWAY_FOUND, gateway=str(gateway), mac=mac)
+    return mac
 
 
 def _announce(station: Station, sources: tuple[Address, ...], link: str) -> None:

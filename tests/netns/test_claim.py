@@ -23,6 +23,7 @@ pytestmark = pytest.mark.netns
 
 CONFLICT = 3  # the exit code of the contract
 CONFLICT_S = 10.0  # from a late holder's first word to the alarm
+NET_RAW = ("setpriv", "--bounding-set=-all,+net_raw")
 RFC_5227_PROBE = "arp and arp[14:4] = 0"  # a request without a sender
 DAD_PROBE = "icmp6 and ip6[40] == 135 and src host ::"
 
@@ -180,7 +181,7 @@ def test_defence_is_no_reason_to_stop_a_takeover(lab: MakeLab) -> None:
 
 
 def test_proxying_gateway_is_no_holder(lab: MakeLab) -> None:
-    """A gateway that proxies ARP for the source answers its announcement; init takes no offence."""
+    """A gateway that proxies ARP answers announcements; neither init nor daemon takes offence."""
     world = lab(family=Family.V4)
     source = str(ADDRESSES.source.v4)
     world.run("gw", ("ip", "link", "add", "elsewhere", "type", "veth", "peer", "name", "nowhere"))
@@ -191,7 +192,52 @@ def test_proxying_gateway_is_no_holder(lab: MakeLab) -> None:
         world.run("gw", ("sysctl", "-qw", f"net.ipv4.{setting}"))
     with world.capture("gw", "eth0", f"arp[6:2] = 2 and src host {source}") as capture:
         world.router(("init",), router_environment(world.spec))
-        assert capture.packets()
+        answers = len(capture.packets())
+        assert answers
+        variables = {"EGRESS_ANNOUNCE_SECONDS": "0.2", "EGRESS_WATCH_SECONDS": "0.2"}
+        daemon = world.start_router(("redirect",), variables, wrap=NET_RAW)
+        wait_until_ready(world, daemon)
+        deadline = time.monotonic() + CONFLICT_S
+        while len(capture.packets()) <= answers + 3:
+            assert time.monotonic() < deadline
+    assert "address_conflict" not in daemon.output()
+    assert world.router(("health",), {}, check=False).returncode == 0
+
+
+def test_holder_that_answers_announcements_alone(lab: MakeLab) -> None:
+    """One that answers an announcement as a gateway's proxy does, and is none, stops init."""
+    world = lab(family=Family.V4)
+    before = observe_state(world)
+    source = str(ADDRESSES.source.v4)
+    words = (*BARE_PYTHON, rogue.__file__, "eth0", "defend", source, "by-answer")
+    holder = world.start("outsider", words, name="holder")
+    holder.wait_for_line("ready")
+    done = world.router(("init",), router_environment(world.spec), check=False)
+    assert done.returncode == CONFLICT, done.stderr
+    assert f"held by {mac(world, 'outsider', 'eth0')}" in done.stderr
+    assert observe_state(world) == before
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_station_remembers_who_spoke_after_the_claim(lab: MakeLab, version: int) -> None:
+    """Whoever shows an address after its claim is told at once, however late somebody asks."""
+    world = lab()
+    address, holder = ADDRESSES.source.of(version), mac(world, "outsider", "eth0")
+    with (
+        entered(f"/run/netns/{world.namespace('gw')}"),
+        Station("eth0", mac(world, "gw", "eth0")) as station,
+    ):
+        assert (
+            station.challenger(until=time.monotonic() + 60) is None
+        )  # nothing is claimed: at once
+        station.claim([address], probe_s=0.1, timeout_s=0, waiting=lambda _: None)
+        assert station.challenger() is None
+        world.run("outsider", (*BARE_PYTHON, rogue.__file__, "eth0", "announce", str(address)))
+        gateway = ADDRESSES.lan_network.v4[77]
+        station.find(gateway, ADDRESSES.gateway.v4, listen_s=0.1)  # reads what is there
+        found = station.challenger(until=time.monotonic() + 60)
+        assert found is not None
+        assert (found.address, found.mac) == (address, holder)
 
 
 @pytest.mark.parametrize("conflict", ["takeover", "wait"])
@@ -248,6 +294,18 @@ def test_two_routers_at_once(lab: MakeLab, family: Family, head_start: int) -> N
     assert codes == [0, CONFLICT], (first.tail(), second.tail())
 
 
+def test_two_routers_at_once_by_default(lab: MakeLab) -> None:
+    """In the time that init takes by default, too, two never both get the address."""
+    world = lab(LabSpec(twin=True))
+    environment = router_environment(
+        world.spec, EGRESS_PROBE_SECONDS=None, EGRESS_CONFLICT_TIMEOUT="6"
+    )
+    both = [world.start_router(("init",), environment, host=host) for host in ("pod", "twin")]
+    codes = sorted(init.wait(40) for init in both)
+    # On a machine that is slow enough each may find the other, and give way.
+    assert codes in ([0, CONFLICT], [CONFLICT, CONFLICT]), [init.tail() for init in both]
+
+
 @pytest.mark.parametrize("version", [4, 6])
 def test_holder_with_the_same_mac(lab: MakeLab, version: int) -> None:
     """A router that made its link finds another one that did, though their MACs are the same."""
@@ -283,7 +341,7 @@ def test_late_holder_is_an_alarm(lab: MakeLab, version: int) -> None:
     world = lab()
     environment = router_environment(world.spec, EGRESS_CONFLICT="takeover")
     world.router(("init",), environment)
-    daemon = world.start_router(("redirect",), {}, wrap=("setpriv", "--bounding-set=-all,+net_raw"))
+    daemon = world.start_router(("redirect",), {}, wrap=NET_RAW)
     wait_until_ready(world, daemon)
     world.run("outsider", ("sysctl", "-q", "-w", "net.ipv6.conf.eth0.ndisc_notify=1"))
     pod_mac, holder = mac(world, "pod", "macvlan0"), mac(world, "outsider", "eth0")
