@@ -35,12 +35,14 @@ class AddressGuard:
         self._announced_at = 0.0
         self._defended_at = -DEFEND_S
         self._sighted_at: float | None = None
+        self._gateways: frozenset[str | None] = frozenset()  # by MAC; None: not known yet
         self.conflicts = 0
         self.may_watch = service.place.first and "CAP_NET_RAW" in observe_capabilities()
 
     def follow(self, look: Look) -> None:
         """Takes up the link that a look shows, and announces if it is time."""
         self._router = look.router
+        self._gateways = frozenset(gateway.mac for gateway in look.gateways)
         sound = look.router is not None and look.mac is not None and not look.findings
         place = (look.router.egress, look.mac) if sound and look.router and look.mac else None
         if place != self._place:
@@ -101,7 +103,9 @@ class AddressGuard:
             self._move(None)  # the link is gone; the next look finds out
             return
         for sighting in sightings:
-            if sighting.address in router.sources and not sighting.probing:
+            # A gateway that proxies ARP answers our own announcements, also before it is known.
+            proxied = sighting.answering and not self._gateways.isdisjoint({sighting.mac, None})
+            if sighting.address in router.sources and not sighting.probing and not proxied:
                 self._dispute(sighting, router)
 
     def _dispute(self, sighting: Sighting, router: Router) -> None:

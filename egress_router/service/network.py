@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from egress_router.config.init import ClaimConfig
@@ -37,8 +38,10 @@ T = TypeVar("T")
 
 SETTLE_S = 0.02  # a burst of netlink events, such as a link going down, becomes one look
 SETUP = "setup"
-# A daemon's repair asks once whether the address is free, and does not wait for a holder.
-_CLAIM = ClaimConfig(takeover=False, timeout_s=0.0, probe_s=0.6)
+# A daemon's repair asks once whether the address is free, and does not wait for a holder. It asks
+# longer than init does by default: nobody waits for it, or listens afterwards for who objects.
+_PROBE_S = 0.6
+_CLAIM = ClaimConfig(takeover=False, timeout_s=0.0, probe_s=_PROBE_S)
 
 
 class NetworkWatch:
@@ -136,7 +139,7 @@ class NetworkWatch:
         self._thread.shutdown(wait=False)
 
     def _open_keeper(self) -> Keeper:
-        # Imported in the thread: pyroute2 takes a quarter of a second, aiohttp another meanwhile.
+        # Imported in the thread: pyroute2 takes a tenth of a second, and aiohttp another meanwhile.
         from egress_router.kernel.host import observe_nameservers  # noqa: PLC0415
         from egress_router.kernel.keeper import Keeper  # noqa: PLC0415
 
@@ -144,10 +147,16 @@ class NetworkWatch:
             config=self._init,
             interface=self._service.config.interface,
             nameservers=observe_nameservers(),
-            claim=self._init.claim if self._init else _CLAIM,
+            claim=self._decide_claim(),
             forwards=self._forwards,
             repairs=self._service.place.first,
         )
+
+    def _decide_claim(self) -> ClaimConfig:
+        if self._init is None:
+            return _CLAIM
+        claim = self._init.claim
+        return replace(claim, probe_s=max(claim.probe_s, _PROBE_S))
 
     async def _serve(self, keeper: Keeper) -> None:
         from egress_router.kernel.signs import (  # noqa: PLC0415 (see _open_keeper)
