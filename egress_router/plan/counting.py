@@ -10,8 +10,9 @@
 4. Counters are state, not text: a listing without state, and with it the table's seal, is the same
    whatever has passed. So are elements of a dynamic set (`without_state`).
 5. Where no fallback takes every other port, what passes by no range passes by one of the list's
-   ports: their elements need not be there before their first packet, which makes them. That is two
-   thirds of what nft reads, and the kernel holds, for a long list.
+   ports: their elements need not be there before their first packet, which makes them (or the next
+   one, where the kernel has no memory at hand). That is two thirds of what nft reads, and the
+   kernel holds, for a long list.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ DROP_REASONS: dict[str, str] = {
     "input": "of the outside network, to the pod itself",
 }
 _KEY = "meta nfproto . meta l4proto . ct original proto-dst"
+# nft 1.1.4 says how many there are, behind the size.
+_COUNTED = re.compile(r"(\n\t\tsize [0-9]+)[ \t]+# count [0-9]+(?=\n)")
 # Ports beside the list's that a dynamic set has room for: those that others' tables translate.
 _SPARE = 1024
 _MADE = re.compile(
@@ -144,12 +147,14 @@ def render_chains(destinations: Destinations) -> Iterator[str]:
         yield f"\t\tcounter name {direction}"
         # nft takes the port out of conntrack only where it knows that the protocol has any.
         match = f"meta l4proto {{ {redirected_protocols(destinations)} }}"
-        if _ranges(destinations):
-            yield f"\t\t{match} {_KEY} @{direction}_by_range accept"
-        if _ports(destinations) and destinations.fallbacks:
-            yield f"\t\t{match} {_KEY} @{direction}_by_port accept"
-        elif _ports(destinations):
-            yield f"\t\t{match} add @{direction}_by_port {{ {_KEY} }} accept"
+        by_port = f"{_KEY} @{direction}_by_port"
+        if not destinations.fallbacks:
+            by_port = f"add @{direction}_by_port {{ {_KEY} }}"
+        rules = [by_port] if _ports(destinations) else []
+        rules += [f"{_KEY} @{direction}_by_range"] if _ranges(destinations) else []
+        # The hash is asked first, unless it takes whatever it is asked for.
+        for rule in rules if destinations.fallbacks else reversed(rules):
+            yield f"\t\t{match} {rule} accept"
         for fallback in destinations.fallbacks:
             version = fallback.address.version
             name = fallback_counter(version, direction)
@@ -163,7 +168,7 @@ def render_chains(destinations: Destinations) -> Iterator[str]:
 
 def without_state(listing: str) -> str:
     """The listing of a table without the elements that packets have made."""
-    return _MADE.sub(r"\1", listing)
+    return _MADE.sub(r"\1", _COUNTED.sub(r"\1", listing))
 
 
 def redirected_protocols(destinations: Destinations) -> str:
