@@ -5,7 +5,7 @@ Imports nothing heavy at the top: a health probe runs every few seconds, and ini
 
 from __future__ import annotations
 
-import gc
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
@@ -59,12 +59,14 @@ def run() -> NoReturn:
     The interpreter is not taken apart before: that takes 0.05 s, for which init is waited for and
     each probe keeps a processor busy.
     """
+    # None where the descriptor was closed from the start; what is said there, nobody reads.
+    sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()
     code = main()
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except OSError:
-        code = code or EXIT_UNEXPECTED  # whoever reads has gone
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            code = code or EXIT_UNEXPECTED  # whoever reads has gone
     os._exit(code)
 
 
@@ -115,7 +117,6 @@ def _usage(words: list[str]) -> int:
 def _init(words: list[str]) -> int:
     if words[1:]:
         return _usage(words)
-    gc.disable()  # it would find nothing in the tenth of a second that it takes with 10,000 lines
     environment = read_environ()
     if _is_unit_test("init", environment):
         return _check(["check", "init"])

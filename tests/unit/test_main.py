@@ -1,5 +1,7 @@
 import json
 import os
+import subprocess
+import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -226,3 +228,28 @@ def test_environment_that_is_no_utf_8(run: Run) -> None:
     assert code == 2
     assert "EGRESS_DESTINATION value '80 tcp ?' is invalid" in err
     err.encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "to", "code"),
+    [
+        ("check init", "", 2),
+        ("check init", ">&-", 2),
+        ("check init", "2>&-", 2),
+        ("check init", ">&- 2>&-", 2),
+        ("help", "", 0),
+        ("help", ">/dev/full", 1),
+    ],
+)
+def test_exit_code_of_the_process(words: str, to: str, code: int) -> None:
+    """The process ends with the command's code, whether anybody can read what it said or not."""
+    shell = f'exec "$0" -m egress_router {words} {to}'
+    done = subprocess.run(
+        ("sh", "-c", shell, sys.executable),
+        env={"PYTHONPATH": os.pathsep.join(sys.path), "EGRESS_SOURCE": "nonsense"},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == code
+    assert b"Traceback" not in done.stderr
