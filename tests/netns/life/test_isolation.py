@@ -67,7 +67,7 @@ def test_an_unforeseen_error_ends_one_connection(router: Build, until: Until, mo
         "dns": "egress_router_loop_errors_total",
     }[mode]
     assert one.metric(counted) == 10
-    assert "a fault of ours" in one.daemon.output()
+    until(lambda: "a fault of ours" in one.daemon.output())
     until(lambda: one.status()["process"]["open_descriptors"] <= before + 1)
     assert one.health()[0] == 0
 
