@@ -48,8 +48,8 @@ run()
 INTERPRETER = (f"{PYTHON}-minimal", f"lib{PYTHON}-minimal", f"lib{PYTHON}-stdlib")
 NFTABLES = ("python3-nftables", "libnftables1")
 UNUSED = (
-    # Each would bring shared libraries of its own: Berkeley DB, ncurses, readline. pyroute2 imports
-    # sqlite3, so that stays.
+    # Each would bring shared libraries of its own: Berkeley DB, ncurses, readline. pyroute2 as a
+    # whole imports sqlite3, so that stays.
     r"lib-dynload/(_curses|_curses_panel|_dbm|_gdbm|readline|_tkinter)\.",
     r"lib-dynload/(_test|_xx|xx)",
     rf"{PYTHON}/(curses|dbm|ensurepip|idlelib|pydoc_data|test|tkinter|turtledemo|venv)/",

@@ -56,7 +56,7 @@ async def _resolve(name: str) -> tuple[IPAddress, ...]:
 
 
 def _observe_own_addresses(environment: Environment) -> tuple[IPAddress, ...]:
-    from egress_router.kernel.netlink import Netlink  # noqa: PLC0415 - takes a quarter of a second
+    from egress_router.kernel.netlink import Netlink  # noqa: PLC0415 - takes a tenth of a second
     from egress_router.plan.snapshot import Router, find_router  # noqa: PLC0415
 
     try:

@@ -68,7 +68,7 @@ def run_status(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return EXIT_OK
     except BrokenPipeError:
-        # Whoever read has gone (`| head`); the interpreter flushes once more as it ends.
+        # Whoever read has gone (`| head`); what is left is flushed once more at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
 
