@@ -28,7 +28,7 @@ ORIGINAL, OURS, DIRECT = "rule per port", "egress router", "direct"
 SCRIPT = Path(__file__).with_name("original_redirect.sh")
 POD, PARTNER = str(ADDRESSES.pod.v4), str(ADDRESSES.partner.v4)
 SOURCE, GATEWAY = str(ADDRESSES.source.v4), str(ADDRESSES.gateway.v4)
-# By default the address is asked for first, for 0.6 s, which the original never did.
+# By default the address is asked for first, for 0.2 s, which the original never did.
 INITS: tuple[tuple[str, dict[str, str]], ...] = (
     ("init", {}),
     ("init, EGRESS_CONFLICT=takeover", {"EGRESS_CONFLICT": "takeover"}),
