@@ -104,9 +104,9 @@ def test_signal_while_waiting(lab: MakeLab) -> None:
 
 def test_signal_while_a_gateway_is_silent(lab: MakeLab) -> None:
     """SIGTERM while init waits for a gateway's answer is honoured, and the pod is as it was."""
-    world = lab(family=Family.V4)
+    world = lab()
     before = observe_state(world)
-    nobody = str(ADDRESSES.lan_network.v4[77])
+    nobody = ",".join(str(ADDRESSES.lan_network.of(version)[77]) for version in (4, 6))
     environment = router_environment(world.spec, EGRESS_GATEWAY=nobody, EGRESS_ROUTER_DEBUG="1")
     init = world.start_router(("init",), environment)
     init.wait_for_line("address_announced")
