@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from bench.load import SERVER_PORT, Generator
 from bench.results import LESS, Topic
 from bench.run import Options, in_turn, require, run_alone, say, scratch
-from bench.scene import RATES, Scene, Target
+from bench.scene import RATES, Scene, Target, take_down
 from egress_router.lab.addresses import ADDRESSES
 from egress_router.lab.spec import Cni, Family, LabSpec
 from egress_router.lab.world import Lab
@@ -40,7 +40,7 @@ FORWARDING = "net.ipv4.ip_forward=1"
 
 def measure(options: Options) -> Topic:
     """All of the module's measures."""
-    require(("nft", "arping", "gcc"))
+    require(("nft", "arping", "conntrack", "gcc"))
     topic = Topic(
         name="redirect",
         title="Redirect mode beside a rule per port",
@@ -81,8 +81,7 @@ def destinations(count: int) -> str:
 def _set_up(scene: Scene, side: str, path: Path, count: int) -> None:
     """Sets a pod up and notes how long it took; what the last turn left is taken away before."""
     lab = scene.lab
-    lab.run("pod", ("ip", "address", "flush", "dev", "macvlan0"))
-    lab.run("pod", ("ip", "link", "set", "macvlan0", "down"))
+    take_down(lab)
     at = (count, "destinations")
     if side == ORIGINAL:
         lab.run("pod", ("ip", "route", "flush", "root", "10.128.0.0/14", "via", "10.128.0.1"))
@@ -100,9 +99,7 @@ def _set_up(scene: Scene, side: str, path: Path, count: int) -> None:
         **scene.options.ours,
     }
     for name, more in INITS:
-        lab.run("pod", ("ip", "address", "flush", "dev", "macvlan0"))
-        lab.run("pod", ("ip", "link", "set", "macvlan0", "down"))
-        lab.run("pod", ("nft", "flush", "ruleset"))
+        take_down(lab)
         began = time.monotonic()
         lab.router(("init",), {**environment, **more})
         took = time.monotonic() - began

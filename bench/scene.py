@@ -153,3 +153,11 @@ class Scene:
         at: At | None = None,
     ) -> None:
         self.topic.note(name, target.side, value, unit=unit, better=better, at=at)
+
+
+def take_down(lab: Lab) -> None:
+    """Leaves the pod as a new one: no source, no table, and no connections of the last load."""
+    lab.run("pod", ("ip", "address", "flush", "dev", "macvlan0"))
+    lab.run("pod", ("ip", "link", "set", "macvlan0", "down"))
+    lab.run("pod", ("nft", "flush", "ruleset"))
+    lab.run("pod", ("conntrack", "-F"))

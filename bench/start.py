@@ -18,7 +18,7 @@ from bench.load import Generator
 from bench.machine import observe_cpu_s
 from bench.results import LESS, Topic
 from bench.run import Options, require, run_alone, say, scratch
-from bench.scene import Scene
+from bench.scene import Scene, take_down
 from egress_router.lab.addresses import ADDRESSES
 from egress_router.lab.privileges import UNPRIVILEGED
 from egress_router.lab.runner import run_init, wait_until_ready
@@ -46,7 +46,7 @@ HTTP_PORT, SQUID_PORT, TINYPROXY_PORT = 8080, 8081, 8083
 
 def measure(options: Options) -> Topic:
     """All of the module's measures."""
-    require(("squid", "tinyproxy", "haproxy", "gcc"))
+    require(("squid", "tinyproxy", "haproxy", "conntrack", "gcc"))
     topic = Topic(
         name="start", title="Start to ready", sides=(OURS, "Squid", "tinyproxy", "HAProxy")
     )
@@ -71,8 +71,7 @@ def _time_init(scene: Scene) -> None:
         ("init", {}),
         ("init, EGRESS_CONFLICT=takeover", {"EGRESS_CONFLICT": "takeover"}),
     ):
-        lab.run("pod", ("ip", "address", "flush", "dev", "macvlan0"))
-        lab.run("pod", ("ip", "link", "set", "macvlan0", "down"))
+        take_down(lab)
         before = os.times()
         took = run_init(lab, {**environment, **more})
         after = os.times()
