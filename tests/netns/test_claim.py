@@ -178,6 +178,7 @@ def test_defence_is_no_reason_to_stop_a_takeover(lab: MakeLab) -> None:
     holder.wait_for_line("ready")
     world.router(("init",), router_environment(world.spec, EGRESS_CONFLICT="takeover"))
     holder.wait_for_line("defended")
+    assert str(ADDRESSES.source.v4) in world.run("pod", ("ip", "addr", "show", "macvlan0")).stdout
 
 
 def test_proxying_gateway_is_no_holder(lab: MakeLab) -> None:
