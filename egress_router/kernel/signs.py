@@ -18,6 +18,13 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
+from egress_router.kernel.nfnetlink import (
+    ATTRIBUTE,
+    HEADER,
+    NETLINK_NETFILTER,
+    PAYLOAD,
+    pack_message,
+)
 from egress_router.plan.ruleset import CANARY_ADDRESS, CANARY_PORT
 
 if TYPE_CHECKING:
@@ -25,13 +32,10 @@ if TYPE_CHECKING:
 
 _CANARY_TIMEOUT_S = 1.0
 _NETLINK_TIMEOUT_S = 1.0
-_NETLINK_NETFILTER = 12
 _SOL_NETLINK, _NO_ENOBUFS = 270, 5
 _NFT_GETGEN = 10 << 8 | 16  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN
 _REQUEST = 1
 _ERROR = 2
-_HEADER = struct.Struct("=IHHII")
-_NFGENMSG = struct.Struct("=BBH")
 _RECEIVE_BYTES = 65536
 _DISCARD_PORT = 9  # RFC 863
 
@@ -68,8 +72,7 @@ class RulesetSign:
 
     def generation(self) -> int | None:
         """The number, or None where it may not be asked."""
-        body = _NFGENMSG.pack(0, 0, 0)
-        question = _HEADER.pack(_HEADER.size + len(body), _NFT_GETGEN, _REQUEST, 1, 0) + body
+        question = pack_message(_NFT_GETGEN, _REQUEST, socket.AF_UNSPEC, b"")
         try:
             netlink = self._netlink or self._open()
             netlink.send(question)
@@ -77,14 +80,14 @@ class RulesetSign:
         except OSError:
             self.close()  # an answer that comes late would be taken for that to the next question
             return None
-        if _HEADER.unpack_from(answer)[1] == _ERROR:
+        if HEADER.unpack_from(answer)[1] == _ERROR:
             return None
         # The first attribute is NFTA_GEN_ID, big-endian as all of nftables' numbers are.
-        return int(struct.unpack_from("!I", answer, _HEADER.size + _NFGENMSG.size + 4)[0])
+        return int(struct.unpack_from("!I", answer, PAYLOAD + ATTRIBUTE.size)[0])
 
     def _open(self) -> socket.socket:
         self._netlink = netlink = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER
+            socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER
         )
         netlink.settimeout(_NETLINK_TIMEOUT_S)
         netlink.bind((0, 0))
